@@ -1,0 +1,80 @@
+// Package control is how a node is steered: one table of verbs, served by every
+// daemon as request and reply on ctl.<node>.<verb>. The shell, the console, the
+// programs and the metrics page are clients of the same verbs and use nothing else.
+package control
+
+import (
+	"fmt"
+)
+
+// Level is what a user must be allowed to call a verb.
+type Level uint8
+
+const (
+	// None: anybody who may connect.
+	None Level = iota
+	// Monitor may look.
+	Monitor
+	// Admin may change.
+	Admin
+)
+
+func (l Level) String() string { return [...]string{"none", "monitor", "admin"}[l] }
+
+// Verb is one row of the table.
+type Verb struct {
+	Name  string
+	Level Level
+	Help  string
+}
+
+// Verbs is the table. Help, documentation and the permission test are made from it.
+var Verbs = []Verb{
+	{"version", None, "what runs here"},
+	{"status", Monitor, "connections, replicas and captured directories of this machine"},
+	{"mount", Admin, "capture a directory in write order, by a stacked mount over it"},
+	{"umount", Admin, "end the stacked capture of a directory"},
+	{"connect", Admin, "protect a replication set on a target"},
+	{"disconnect", Admin, "end a connection and drop its queue"},
+	{"mirror", Admin, "start, stop, pause or resume the mirror of a connection"},
+	{"transmission", Admin, "pause or resume sending of a connection"},
+	{"settle", Monitor, "wait until everything captured before the call is applied on the target"},
+	{"calculate", Monitor, "measure the size of a replication set"},
+	{"target", Admin, "pause or resume applying of what a source sends here"},
+}
+
+// Code tells programs what went wrong; people read Msg and Hint.
+type Code string
+
+// The codes. docs/shell.md promises them.
+const (
+	BadRequest  Code = "bad-request"
+	NotFound    Code = "not-found"
+	Exists      Code = "exists"
+	Refused     Code = "refused"
+	Unreachable Code = "unreachable"
+	NotReady    Code = "not-ready"
+	Internal    Code = "internal"
+	Denied      Code = "denied"
+)
+
+// Error is how an error leaves the machine.
+type Error struct {
+	Code Code   `json:"code"`
+	Msg  string `json:"msg"`
+	Hint string `json:"hint,omitempty"`
+}
+
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Msg
+	}
+	return e.Msg + " (" + e.Hint + ")"
+}
+
+// Errorf makes an Error.
+func Errorf(code Code, hint, format string, args ...any) *Error {
+	return &Error{Code: code, Msg: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+func subject(node, verb string) string { return "ctl." + node + "." + verb }

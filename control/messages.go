@@ -1,0 +1,148 @@
+package control
+
+// Requests and replies of the verbs, as JSON. Times are milliseconds, sizes bytes.
+
+// Version answers "version".
+type Version struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+}
+
+// DirRequest names a directory: mount, umount.
+type DirRequest struct {
+	Dir string `json:"dir"`
+}
+
+// MountReply tells which processes hold descriptors from before the mount: what they
+// write through them is not captured.
+type MountReply struct {
+	Foreign []ForeignProcess `json:"foreign,omitempty"`
+}
+
+// ForeignProcess is one of them.
+type ForeignProcess struct {
+	PID     int    `json:"pid"`
+	Command string `json:"command"`
+	Path    string `json:"path"`
+	Write   bool   `json:"write"`
+}
+
+// ConnectRequest makes a connection.
+type ConnectRequest struct {
+	Set     string            `json:"set"`
+	Rules   []string          `json:"rules"`   // written form: "/srv/tree inc, rec"
+	Target  string            `json:"target"`  // name of the target machine
+	Address string            `json:"address"` // host:port
+	Map     map[string]string `json:"map,omitempty"`
+	Base    string            `json:"base,omitempty"`    // all-to-one mapping below this directory
+	Capture string            `json:"capture,omitempty"` // auto, stacked, inotify
+	Adopt   bool              `json:"adopt,omitempty"`   // the target directory may hold files already
+	Mirror  string            `json:"mirror,omitempty"`  // full, diff, none; default full
+}
+
+// ConnectReply names the new connection.
+type ConnectReply struct {
+	ID int `json:"con_id"`
+}
+
+// IDRequest names a connection.
+type IDRequest struct {
+	ID int `json:"con_id"`
+}
+
+// MirrorRequest steers a mirror: Action is start, stop, pause or resume.
+type MirrorRequest struct {
+	ID          int    `json:"con_id"`
+	Action      string `json:"action"`
+	Mode        string `json:"mode,omitempty"` // of start: full, diff
+	Newer       bool   `json:"newer,omitempty"`
+	Checksum    bool   `json:"checksum,omitempty"`
+	ChecksumAll bool   `json:"checksum_all,omitempty"`
+	Attributes  bool   `json:"attributes_only,omitempty"`
+}
+
+// PauseRequest pauses or resumes: transmission of a connection, or the target's work
+// for a source ("" for all).
+type PauseRequest struct {
+	ID     int    `json:"con_id,omitempty"`
+	Source string `json:"source,omitempty"`
+	Pause  bool   `json:"pause"`
+}
+
+// SettleRequest waits for at most TimeoutMS.
+type SettleRequest struct {
+	ID        int   `json:"con_id"`
+	TimeoutMS int64 `json:"timeout_ms"`
+}
+
+// Size answers "calculate".
+type Size struct {
+	Files int64 `json:"files"`
+	Dirs  int64 `json:"dirs"`
+	Bytes int64 `json:"bytes"`
+}
+
+// CalculateRequest gives rules, or a connection whose set is measured.
+type CalculateRequest struct {
+	ID    int      `json:"con_id,omitempty"`
+	Rules []string `json:"rules,omitempty"`
+}
+
+// Status answers "status".
+type Status struct {
+	Name        string       `json:"name"`
+	Version     string       `json:"version"`
+	Connections []Connection `json:"connections"`
+	Replicas    []Replica    `json:"replicas"`
+	Captures    []Capture    `json:"captures"`
+}
+
+// Connection is one of this machine as source.
+type Connection struct {
+	Set           string  `json:"set"`
+	ID            int     `json:"con_id"`
+	Target        string  `json:"target"`
+	Transmit      string  `json:"transmit"`       // Started, Paused, Error
+	Mirror        string  `json:"mirror"`         // Idle, Mirroring, Paused, Stopped, Remirror required
+	MirrorPercent float64 `json:"mirror_percent"` // -1: size not known
+	MirrorFiles   int64   `json:"mirror_files"`
+	MirrorBytes   int64   `json:"mirror_bytes"`
+	Replication   string  `json:"replication"` // Replicating, Stopped
+	QueuedOps     uint64  `json:"queued_ops"`
+	QueuedBytes   int64   `json:"queued_bytes"`
+	SentBytes     int64   `json:"sent_bytes"`
+	LagMS         float64 `json:"lag_ms"`
+	TargetState   string  `json:"target_state"` // OK, Mirroring, Paused, Retrying, Broken, Unreachable
+	Capture       string  `json:"capture"`
+	Fidelity      string  `json:"fidelity"`
+	OrderKept     bool    `json:"order_kept"`
+	Epoch         string  `json:"epoch"`
+	CapturedOp    uint64  `json:"captured_op"`
+	AppliedOp     uint64  `json:"applied_op"`
+	LastError     string  `json:"last_error,omitempty"`
+}
+
+// Replica is one of this machine as target.
+type Replica struct {
+	Source      string   `json:"source"`
+	Set         string   `json:"set"`
+	Paths       []string `json:"paths"`
+	State       string   `json:"state"`
+	Usable      bool     `json:"usable"` // the tree is a past moment of the source
+	AppliedOp   uint64   `json:"applied_op"`
+	QueuedOps   uint64   `json:"queued_ops"`
+	UnknownOps  uint64   `json:"unknown_ops"`
+	LastError   string   `json:"last_error,omitempty"`
+	Unsupported uint64   `json:"unsupported"` // owners or attributes this machine could not set
+}
+
+// Capture is a captured directory.
+type Capture struct {
+	Dir        string `json:"dir"`
+	Backend    string `json:"backend"`
+	Fidelity   string `json:"fidelity"`
+	Ops        uint64 `json:"ops"`
+	WriteBytes uint64 `json:"write_bytes"`
+	Overflows  uint64 `json:"overflows"`
+	Unwatched  uint64 `json:"unwatched"`
+}
