@@ -46,7 +46,7 @@ func (d *Dir) WithLock(fn func() error) error {
 // longer than PATH_MAX is ENAMETOOLONG.
 func (d *Dir) Path() (string, error) {
 	if d.mount != nil {
-		return "", fmt.Errorf("path of %q: %w", d.mount.Name, ErrOtherFS)
+		return d.path, nil
 	}
 	return d.t.pathOf(d.fd)
 }

@@ -95,7 +95,12 @@ func (t *Tree) mountEntry(dirFD int, name string) (fileop.Entry, error) {
 	if err := unix.Statx(dirFD, name, flags, unix.STATX_BASIC_STATS, &sx); err != nil {
 		return fileop.Entry{}, goneIf(err)
 	}
-	t.noteMount(dirFD, name)
+	place, err := t.pathOf(dirFD)
+	if err != nil {
+		return fileop.Entry{}, err
+	}
+	place = join(place, name)
+	t.noteMount(place)
 	if sx.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return fileop.Entry{}, fmt.Errorf("%q: %w: %w", name, ErrOtherFS, fs.ErrNotExist)
 	}
@@ -108,7 +113,7 @@ func (t *Tree) mountEntry(dirFD int, name string) (fileop.Entry, error) {
 	id := fileop.ObjID{Ino: 1<<63 | sum.Sum64(), Gen: parent.Gen}
 	attr := fileop.Attr{Mode: uint32(sx.Mode), UID: sx.Uid, GID: sx.Gid,
 		Mtime: fileop.Time{Sec: sx.Mtime.Sec, Nsec: sx.Mtime.Nsec}}
-	return fileop.Entry{Name: name, Obj: id, Attr: attr, Nlink: 2, Ref: []byte{refMount}}, nil
+	return fileop.Entry{Name: name, Obj: id, Attr: attr, Nlink: 2, Ref: mountRef(place)}, nil
 }
 
 // readlink reads the link an O_PATH descriptor holds; size is a guess.

@@ -1,14 +1,10 @@
 package lower
 
-import (
-	"bytes"
-
-	"understudy/internal/fsx"
-)
+import "understudy/internal/fsx"
 
 // A Ref is one byte of form and its value: a handle (type in four bytes, little
 // endian, then the kernel's bytes), a path relative to the root (empty for the root),
-// or nothing for a place where something else is mounted.
+// or the path of a place where something else is mounted.
 const (
 	refByHandle = 'h'
 	refByPath   = 'p'
@@ -38,7 +34,9 @@ func refPath(ref []byte) (string, bool) {
 	return string(ref[1:]), true
 }
 
-func isMountRef(ref []byte) bool { return bytes.Equal(ref, []byte{refMount}) }
+func mountRef(path string) []byte { return append([]byte{refMount}, path...) }
+
+func isMountRef(ref []byte) bool { return len(ref) > 0 && ref[0] == refMount }
 
 // dot is a path as system calls take it, where the root is ".".
 func dot(path string) string {

@@ -83,15 +83,11 @@ func (t *Tree) Mounts() []string {
 	return out
 }
 
-func (t *Tree) noteMount(dirFD int, name string) {
-	dir, err := t.pathOf(dirFD)
-	if err != nil {
-		return
-	}
+func (t *Tree) noteMount(path string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.mounts) < maxMounts {
-		t.mounts[path.Join(dir, name)] = true
+		t.mounts[path] = true
 	}
 }
 
@@ -104,7 +100,7 @@ func (t *Tree) Root() (fileop.Entry, error) {
 // file system's gives a directory without names.
 func (t *Tree) Dir(e fileop.Entry) (*Dir, error) {
 	if isMountRef(e.Ref) {
-		return &Dir{t: t, fd: -1, id: e.Obj, mount: &e}, nil
+		return &Dir{t: t, fd: -1, id: e.Obj, mount: &e, path: string(e.Ref[1:])}, nil
 	}
 	fd, err := t.open(e, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
