@@ -122,6 +122,10 @@ func (w *worker) run(n int, table []stressOp, failed <-chan struct{}) error {
 		if err := unix.Setfsuid(w.opt.UID); err != nil {
 			return err
 		}
+		var st unix.Stat_t
+		if err := retry(func() error { return unix.Stat(w.world.dir, &st) }); err != nil {
+			return fmt.Errorf("user %d cannot reach the directory: %w", w.opt.UID, err)
+		}
 	}
 	defer func() {
 		for len(w.fds) > 0 {

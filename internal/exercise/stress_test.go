@@ -3,6 +3,7 @@ package exercise
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,6 +40,9 @@ func TestStressRepeats(t *testing.T) {
 // TestStressTogether: workers beside each other meet only errors that may be.
 func TestStressTogether(t *testing.T) {
 	dir := t.TempDir()
+	if err := unix.Chmod(filepath.Dir(dir), 0o755); err != nil { // user 1000 must get here
+		t.Fatal(err)
+	}
 	s, err := Stress(dir, 1, 4, 12000, StressOptions{UID: 1000})
 	if err != nil {
 		t.Fatal(err)
