@@ -1,0 +1,65 @@
+package mirror
+
+import (
+	"context"
+	"sync"
+)
+
+// gate lets a run be paused, stopped and aborted from outside. A run passes it between
+// lock holds only, so replication goes on behind it (B7.27).
+type gate struct {
+	mu      sync.Mutex
+	change  *sync.Cond
+	paused  bool
+	stopped bool
+	aborted bool
+}
+
+func (g *gate) init() { g.change = sync.NewCond(&g.mu) }
+
+func (g *gate) set(f func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f()
+	g.change.Broadcast()
+}
+
+func (g *gate) reset() { g.set(func() { g.paused, g.stopped, g.aborted = false, false, false }) }
+
+// pass waits while the gate is closed.
+func (g *gate) pass(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.paused {
+		wake := context.AfterFunc(ctx, func() { g.set(func() {}) })
+		defer wake()
+	}
+	for {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case g.aborted:
+			return ErrAborted
+		case g.stopped:
+			return ErrStopped
+		case !g.paused:
+			return nil
+		}
+		g.change.Wait()
+	}
+}
+
+// Pause holds the run under way where it is (B7.24). What is logged already is still
+// transmitted (B7.26).
+func (m *Mirror) Pause() { m.gate.set(func() { m.gate.paused = true }) }
+
+// Resume lets a paused run go on where it was (B7.24).
+func (m *Mirror) Resume() { m.gate.set(func() { m.gate.paused = false }) }
+
+// Stop ends the run under way; its Run returns ErrStopped. The next one starts from
+// the beginning (B7.25).
+func (m *Mirror) Stop() { m.gate.set(func() { m.gate.stopped = true }) }
+
+// Aborted says that mirror records were lost between here and the target. A run under
+// way appends MirrorAbort and returns ErrAborted.
+func (m *Mirror) Aborted() { m.gate.set(func() { m.gate.aborted = true }) }

@@ -1,0 +1,5 @@
+package mirror
+
+type hintSet struct{}
+
+func (h *hintSet) init() {}
