@@ -1,0 +1,184 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+)
+
+// Times of a link. The control connection carries little, so silence there means
+// trouble soon; on the bulk connection a ping may wait behind a frame on a slow line,
+// and TCP itself reports data that nobody acknowledges.
+const (
+	dialTimeout   = 5 * time.Second
+	reconnectWait = 100 * time.Millisecond
+	controlPing   = 2 * time.Second
+	bulkPing      = 10 * time.Second
+	userTimeout   = 10 * time.Second // TCP_USER_TIMEOUT: data unacknowledged so long ends the connection
+	unsentMax     = 256 << 10        // TCP_NOTSENT_LOWAT: bytes waiting in the kernel ahead of a live change
+)
+
+// LinkConfig says where a peer is.
+type LinkConfig struct {
+	Addr   string // host:port
+	Secret string
+	Name   string // of this machine
+	Log    *slog.Logger
+}
+
+// Link is the way to a peer's server: one connection for control and heartbeats, one
+// for bulk, so that the first never waits behind the second. Both come back by
+// themselves. Its methods may be called by several goroutines at once.
+type Link struct {
+	control, bulk *nats.Conn
+
+	mu      sync.Mutex // guards what follows
+	gen     uint64
+	changed chan struct{} // closed and replaced at each change of state
+}
+
+// Dial connects to a peer. Later interruptions heal by themselves, a first connection
+// that fails is an error.
+func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
+	key, pub, err := secretKey(cfg.Secret)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	l := &Link{gen: 1, changed: make(chan struct{})}
+	open := func(kind string, ping time.Duration, onChange func(reconnected bool)) (*nats.Conn, error) {
+		d := &linkDialer{first: ctx}
+		nc, err := nats.Connect("nats://"+cfg.Addr, nats.Name(Token(cfg.Name)+"/"+kind), keyOption(key, pub),
+			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
+			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),
+			nats.DisconnectErrHandler(func(*nats.Conn, error) { onChange(false) }),
+			nats.ReconnectHandler(func(*nats.Conn) { onChange(true) }))
+		if err != nil {
+			return nil, fmt.Errorf("connect to %s: %w", cfg.Addr, connError(err))
+		}
+		d.connected()
+		return nc, nil
+	}
+	if l.control, err = open("control", controlPing, func(bool) { l.note(false) }); err != nil {
+		return nil, err
+	}
+	if l.bulk, err = open("bulk", bulkPing, l.note); err != nil {
+		l.control.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// linkDialer gives connections their socket options. The first dial obeys the
+// context of Dial.
+type linkDialer struct {
+	mu    sync.Mutex
+	first context.Context // nil once connected
+}
+
+func (d *linkDialer) connected() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.first = nil
+}
+
+func (d *linkDialer) Dial(network, address string) (net.Conn, error) {
+	d.mu.Lock()
+	ctx := d.first
+	d.mu.Unlock()
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	nd := net.Dialer{Timeout: dialTimeout, Control: socketOptions,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 4 * time.Second, Interval: 2 * time.Second, Count: 3}}
+	return nd.DialContext(ctx, network, address)
+}
+
+func socketOptions(_, _ string, c syscall.RawConn) error {
+	var err error
+	cerr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+		if err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMax)
+		}
+	})
+	if cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// note tells waiters that the state changed; a bulk connection that came back begins
+// a new generation.
+func (l *Link) note(reconnected bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if reconnected {
+		l.gen++
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// Up reports whether both connections stand.
+func (l *Link) Up() bool { return l.control.IsConnected() && l.bulk.IsConnected() }
+
+// Closed reports whether Close was called.
+func (l *Link) Closed() bool { return l.control.IsClosed() }
+
+// Generation counts the bulk connections so far, from 1. When it grows, mirror frames
+// under way may be lost.
+func (l *Link) Generation() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.gen
+}
+
+// Changed returns a channel that is closed at the next change of Up or Generation.
+// Take it before looking at them.
+func (l *Link) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// Request asks the peer's Handle function of subject. Without a deadline in ctx it
+// waits 10 s. Errors: *RemoteError, ErrDown, ErrNoAnswer.
+func (l *Link) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	return request(ctx, l.control, subject, data)
+}
+
+// Publish sends a plain message to the peer; while the link is down it is ErrDown.
+func (l *Link) Publish(subject string, data []byte) error { return publish(l.control, subject, data) }
+
+// Subscribe calls fn with each message the peer publishes on subject, in order, until
+// stop. It outlives interruptions; messages sent meanwhile are lost.
+func (l *Link) Subscribe(subject string, fn func(data []byte)) (stop func(), err error) {
+	return subscribe(l.control, subject, fn)
+}
+
+// RTT measures one round trip on the control connection.
+func (l *Link) RTT() (time.Duration, error) {
+	d, err := l.control.RTT()
+	if err != nil {
+		return 0, fmt.Errorf("measure round trip: %w", connError(err))
+	}
+	return d, nil
+}
+
+// Close ends both connections.
+func (l *Link) Close() {
+	l.control.Close()
+	l.bulk.Close()
+	l.note(false)
+}

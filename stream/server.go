@@ -1,0 +1,249 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// Limits of the embedded server; research/jetstream.md has the measurements.
+const (
+	maxPayload   = 2 << 20   // twice the largest frame
+	maxPending   = 256 << 20 // must exceed every pull request and window
+	syncInterval = time.Second
+	startTimeout = 20 * time.Second // a large store is scanned at start
+
+	// minFreeMax and minFreePart bound the free space under which queues stop growing:
+	// a stream that met a full disk answers nothing until the server restarts.
+	minFreeMax  = 1 << 30
+	minFreePart = 20 // a twentieth of the file system
+)
+
+// ServerConfig says how the embedded node runs.
+type ServerConfig struct {
+	Name     string // of this machine
+	StoreDir string // made if missing; one daemon at a time
+	Listen   string // host:port for peers; port 0 takes a free one; "" accepts none
+	Secret   string // shared by all peers; required with Listen
+	MaxStore int64  // bytes all queues together may take; 0: only the disk limits them
+	MinFree  int64  // free bytes of disk below which queues count as full; 0: 1 GiB, or 5 % of a small disk
+	Strict   bool   // sync every frame before it counts as stored
+}
+
+// Server is the embedded messaging node. Its methods may be called by several
+// goroutines at once.
+type Server struct {
+	cfg  ServerConfig
+	log  *slog.Logger
+	ns   *server.Server
+	lock *os.File
+	key  nkeys.KeyPair
+	pub  string
+	ctl  *nats.Conn // for Publish, Subscribe and Handle
+
+	ctx    context.Context // of running handlers
+	cancel context.CancelFunc
+	work   sync.WaitGroup // running handlers
+
+	mu     sync.Mutex // guards what follows
+	conns  map[*nats.Conn]bool
+	closed bool
+}
+
+// Start runs the node. ErrInUse and ErrPort name the remedy.
+func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: log, conns: map[*nats.Conn]bool{}}
+	if err := os.MkdirAll(cfg.StoreDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make store directory: %w", err)
+	}
+	if s.cfg.MinFree == 0 {
+		total, _, err := diskSpace(cfg.StoreDir)
+		if err != nil {
+			return nil, err
+		}
+		s.cfg.MinFree = min(minFreeMax, total/minFreePart)
+	}
+	if s.lock, err = lockDir(cfg.StoreDir); err != nil {
+		return nil, err
+	}
+	if s.key, s.pub, err = localKey(); err == nil {
+		err = s.startServer()
+	}
+	if err == nil {
+		s.ctl, err = s.connect("ctl")
+	}
+	if err != nil {
+		s.stopServer()
+		s.lock.Close()
+		return nil, err
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+func (s *Server) options() (*server.Options, error) {
+	o := &server.Options{
+		ServerName: Token(s.cfg.Name), DontListen: true,
+		JetStream: true, StoreDir: filepath.Join(s.cfg.StoreDir, "nats"),
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: s.cfg.MaxStore,
+		MaxPayload: maxPayload, MaxPending: maxPending,
+		SyncInterval: syncInterval, SyncAlways: s.cfg.Strict,
+		NoSigs: true, NoLog: true, DisableJetStreamBanner: true,
+		PingInterval: 10 * time.Second, MaxPingsOut: 3,
+	}
+	if o.JetStreamMaxStore <= 0 {
+		// Each stream has its own limit from the disk; their sum is not to be refused.
+		o.JetStreamMaxStore = 1 << 60
+	}
+	o.Nkeys = []*server.NkeyUser{{Nkey: s.pub}}
+	if s.cfg.Listen == "" {
+		return o, nil
+	}
+	if s.cfg.Secret == "" {
+		return nil, fmt.Errorf("listen on %s: no secret is set; peers could not be told from strangers", s.cfg.Listen)
+	}
+	_, peer, err := secretKey(s.cfg.Secret)
+	if err != nil {
+		return nil, err
+	}
+	o.Nkeys = append(o.Nkeys, &server.NkeyUser{Nkey: peer, Permissions: &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: peerPublish},
+		Subscribe: &server.SubjectPermission{Allow: peerSubscribe},
+	}})
+	host, port, err := net.SplitHostPort(s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("%w: address %q: %w", ErrPort, s.cfg.Listen, err)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("%w: port %q: %w", ErrPort, port, err)
+	}
+	o.DontListen, o.Host, o.Port = false, host, int(n)
+	if n == 0 {
+		o.Port = server.RANDOM_PORT
+	}
+	return o, nil
+}
+
+func (s *Server) startServer() error {
+	o, err := s.options()
+	if err != nil {
+		return err
+	}
+	if s.ns, err = server.NewServer(o); err != nil {
+		return fmt.Errorf("make messaging server: %w", err)
+	}
+	l := serverLog{log: s.log, fatal: make(chan string, 1)}
+	s.ns.SetLoggerV2(l, false, false, false)
+	s.ns.Start()
+	for end := time.Now().Add(startTimeout); ; {
+		if s.ns.ReadyForConnections(20 * time.Millisecond) {
+			return nil
+		}
+		select {
+		case text := <-l.fatal:
+			if s.cfg.Listen != "" && s.ns.Addr() == nil {
+				return fmt.Errorf("%w on %s: %s; stop the program that uses it or choose another port", ErrPort, s.cfg.Listen, text)
+			}
+			return fmt.Errorf("start messaging server: %s", text)
+		default:
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("start messaging server: not ready after %v", startTimeout)
+		}
+	}
+}
+
+func (s *Server) stopServer() {
+	if s.ns != nil {
+		s.ns.Shutdown()
+		s.ns.WaitForShutdown()
+	}
+}
+
+// Addr is the address peers connect to, nil without a listener.
+func (s *Server) Addr() net.Addr {
+	if s.cfg.Listen == "" {
+		return nil
+	}
+	return s.ns.Addr()
+}
+
+// Close stops handlers, connections and the node, and syncs the store. Journals and
+// receivers are closed before. ctx bounds the waiting for handlers.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	conns := s.conns
+	s.conns = nil
+	s.mu.Unlock()
+
+	s.cancel()
+	for nc := range conns {
+		nc.Close()
+	}
+	err := waitGroup(ctx, &s.work)
+	s.stopServer()
+	return errors.Join(err, syncStore(s.cfg.StoreDir), s.lock.Close())
+}
+
+func waitGroup(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for request handlers: %w", context.Cause(ctx))
+	}
+}
+
+// connect opens a connection inside the process.
+func (s *Server) connect(name string) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(name), keyOption(s.key, s.pub),
+		nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(s.log)))
+	if err != nil {
+		return nil, fmt.Errorf("connect to own messaging server: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		nc.Close()
+		return nil, fmt.Errorf("connect to own messaging server: %w", ErrClosed)
+	}
+	s.conns[nc] = true
+	return nc, nil
+}
+
+func (s *Server) disconnect(nc *nats.Conn) {
+	nc.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, nc)
+}
+
+func logConnError(log *slog.Logger) nats.ErrHandler {
+	return func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if sub != nil {
+			log.Warn("messaging trouble", "subject", sub.Subject, "err", err)
+			return
+		}
+		log.Warn("messaging trouble", "err", err)
+	}
+}

@@ -1,0 +1,199 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"understudy/fileop"
+)
+
+const (
+	// maxStored bounds one stored message: a frame and one small header.
+	maxStored = fileop.MaxFrame + 4096
+	// minQueue is the smallest limit of a queue. JetStream cuts its block size to a
+	// quarter of the limit; smaller blocks cost speed.
+	minQueue     = 32 << 20
+	storeTimeout = 10 * time.Second // of one request to the own store
+)
+
+// Position is a place in the queue lane of one epoch: the end of a frame.
+// The zero value is the beginning.
+type Position struct {
+	Frame uint64       // frames up to here, from 1
+	Seq   fileop.Seq   // the last operation of that frame
+	Chain fileop.Chain // of that frame
+}
+
+// store is one queue in the file store, Q or T.
+type store struct {
+	srv     *Server
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	stream  jetstream.Stream
+	name    string
+	subject string
+	epoch   fileop.Epoch
+	last    Position // when it was opened
+	first   uint64   // first frame still stored when it was opened; 0: none
+
+	mu        sync.Mutex // guards what follows
+	purged    uint64     // frames below it are gone
+	lastPurge time.Time
+}
+
+// openStore makes the stream or continues the one that is there.
+func (s *Server) openStore(ctx context.Context, name, subject string, epoch fileop.Epoch, maxBytes int64) (_ *store, err error) {
+	if maxBytes, err = s.queueLimit(maxBytes); err != nil {
+		return nil, err
+	}
+	st := &store{srv: s, name: name, subject: subject, epoch: epoch}
+	if st.nc, err = s.connect(name); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.disconnect(st.nc)
+		}
+	}()
+	if st.js, err = jetstream.New(st.nc, jetstream.WithDefaultTimeout(storeTimeout)); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, err)
+	}
+	cfg := jetstream.StreamConfig{
+		Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: maxBytes,
+		MaxMsgSize: maxStored, Duplicates: 100 * time.Millisecond, DenyDelete: true, Replicas: 1,
+	}
+	st.stream, err = st.js.Stream(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		if st.stream, err = st.js.CreateStream(ctx, cfg); err == nil {
+			// Its metadata is only in the page cache; a power cut would erase the whole queue.
+			err = syncStore(s.cfg.StoreDir)
+		}
+	case err == nil && st.stream.CachedInfo().Config.MaxBytes != maxBytes:
+		st.stream, err = st.js.UpdateStream(ctx, cfg)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, storeError(err))
+	}
+	if st.last, st.first, err = st.readLast(ctx); err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, err)
+	}
+	st.purged = st.first
+	return st, nil
+}
+
+// queueLimit gives a queue without a limit of its own what the disk can bear.
+func (s *Server) queueLimit(maxBytes int64) (int64, error) {
+	if maxBytes > 0 {
+		return max(maxBytes, minQueue), nil
+	}
+	if s.cfg.MaxStore > 0 {
+		return max(s.cfg.MaxStore/8, minQueue), nil
+	}
+	total, _, err := diskSpace(s.cfg.StoreDir)
+	if err != nil {
+		return 0, err
+	}
+	return max(total-s.cfg.MinFree, minQueue), nil
+}
+
+// readLast reads how far the queue reaches and checks that nothing inside it is missing.
+func (st *store) readLast(ctx context.Context) (last Position, first uint64, err error) {
+	info, err := st.stream.Info(ctx)
+	if err != nil {
+		return last, 0, storeError(err)
+	}
+	s := info.State
+	if s.LastSeq == 0 {
+		return last, 0, nil
+	}
+	if s.Msgs == 0 || s.NumDeleted != 0 || s.Msgs != s.LastSeq-s.FirstSeq+1 {
+		return last, 0, fmt.Errorf("%w: %d of the frames %d to %d are stored", ErrBroken, s.Msgs, s.FirstSeq, s.LastSeq)
+	}
+	f, err := st.frame(ctx, s.LastSeq)
+	if err != nil {
+		return last, 0, err
+	}
+	return Position{Frame: s.LastSeq, Seq: f.Last(), Chain: f.Chain}, s.FirstSeq, nil
+}
+
+// frame reads one stored frame.
+func (st *store) frame(ctx context.Context, i uint64) (fileop.Frame, error) {
+	m, err := st.stream.GetMsg(ctx, i)
+	if err != nil {
+		return fileop.Frame{}, fmt.Errorf("read frame %d: %w", i, storeError(err))
+	}
+	f, err := fileop.ParseFrame(m.Data)
+	if err == nil && (f.Epoch != st.epoch || f.Lane != fileop.LaneQueue) {
+		err = fmt.Errorf("%w: epoch %x, lane %d", fileop.ErrNotNext, f.Epoch, f.Lane)
+	}
+	if err != nil {
+		return f, fmt.Errorf("%w: frame %d: %w", ErrBroken, i, err)
+	}
+	return f, nil
+}
+
+// purge drops the frames below keep. The newest frame always stays: a continued queue
+// learns its number and chain from it.
+func (st *store) purge(ctx context.Context, keep uint64) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if keep <= st.purged {
+		return nil
+	}
+	if err := st.stream.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
+		return fmt.Errorf("trim queue %s to frame %d: %w", st.name, keep, storeError(err))
+	}
+	st.purged, st.lastPurge = keep, time.Now()
+	return nil
+}
+
+func (st *store) purgedTo() uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.purged
+}
+
+func (st *store) purgedAt() time.Time {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.lastPurge
+}
+
+func (st *store) close() { st.srv.disconnect(st.nc) }
+
+func (st *store) delete(ctx context.Context) error { return st.srv.deleteStream(ctx, st.name) }
+
+// storeError maps JetStream's errors to ours.
+func storeError(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return fmt.Errorf("%w: %w", storeCode(int(api.ErrorCode)), err)
+	}
+	return connError(err)
+}
+
+// JetStream's error codes that mean something special here (server/errors.json).
+const (
+	codeInsufficient = 10023 // insufficient resources
+	codeStorage      = 10047 // insufficient storage resources available
+	codeWrongLast    = 10071 // wrong last sequence
+	codeStoreFailed  = 10077 // message could not be stored; "maximum bytes exceeded" among others
+)
+
+func storeCode(code int) error {
+	switch code {
+	case codeInsufficient, codeStorage, codeStoreFailed:
+		return ErrFull
+	case codeWrongLast:
+		return ErrBroken
+	}
+	return ErrStore
+}
