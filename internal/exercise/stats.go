@@ -60,6 +60,8 @@ var unusual = map[string][]error{
 	"acl":         {unix.EOPNOTSUPP, unix.EINVAL, unix.ENODATA, unix.ENOSPC},
 	"tmpfile":     {unix.EOPNOTSUPP},
 	"open":        {unix.ENXIO, unix.ETXTBSY},
+	"create":      {unix.ENXIO}, // a socket took the place of the file meanwhile
+	"unlink":      {unix.ENXIO},
 	"truncate":    {unix.EINVAL, unix.ENXIO, unix.ETXTBSY},
 	"chmod":       {unix.EOPNOTSUPP},
 }
