@@ -1,0 +1,108 @@
+package stacked
+
+import (
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"understudy/fileop"
+	"understudy/internal/fsx"
+)
+
+// Rename moves a name, exchanges two, or leaves a whiteout.
+func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	from, fromFD, err := f.hold(in.NodeId)
+	if err != nil {
+		return status(err)
+	}
+	defer f.fds.release(from)
+	to, toFD, err := f.hold(in.Newdir)
+	if err != nil {
+		return status(err)
+	}
+	defer f.fds.release(to)
+	r := renaming{f: f, flags: in.Flags, owner: in.Owner,
+		from: alias{from, oldName}, fromFD: fromFD, to: alias{to, newName}, toFD: toFD}
+	return status(r.run())
+}
+
+type renaming struct {
+	f        *fileSystem
+	flags    uint32
+	owner    fuse.Owner
+	from, to alias
+	fromFD   int
+	toFD     int
+
+	moved fileop.ObjID
+	over  victim // what had the new name
+}
+
+func (r *renaming) run() error {
+	f := r.f
+	over, s, err := f.lockVictim(r.toFD, r.to.name, true, r.from.parent.obj, r.to.parent.obj)
+	if err != nil {
+		return err
+	}
+	defer s.unlock()
+	r.over = over
+	src, err := identify(r.fromFD, r.from.name, false)
+	if err != nil {
+		return err
+	}
+	r.moved = src.obj
+	if err := f.keepAlive(&r.over); err != nil {
+		return err
+	}
+	exchange := r.flags&unix.RENAME_EXCHANGE != 0
+	last := !exchange && !r.over.obj.IsZero() && (isDir(r.over.mode) || r.over.st.Nlink == 1)
+	whiteout := r.flags&unix.RENAME_WHITEOUT != 0
+	owner := fuse.Owner{}
+	if whiteout { // makes an object
+		owner = r.owner
+	}
+	_, err = f.caps.as(owner, func() (int, error) {
+		return 0, unix.Renameat2(r.fromFD, r.from.name, r.toFD, r.to.name, uint(r.flags))
+	})
+	if r.over.obj == r.moved { // two names of one object: nothing happens
+		last, exchange = false, false
+		f.done(&r.over, false)
+		return err
+	}
+	f.done(&r.over, last && err == nil)
+	if err != nil {
+		return err
+	}
+	r.log(last, whiteout)
+	f.nodes.renamed(f.nodes.find(r.moved), r.over.n, r.from, r.to, exchange)
+	return nil
+}
+
+// log gives out the operation, and a whiteout as the device it is.
+func (r *renaming) log(last, whiteout bool) {
+	f := r.f
+	if !f.sinks.tapped() {
+		return
+	}
+	path := f.nodes.pathIn(r.from.parent, r.from.name)
+	mt := mtime(r.fromFD)
+	op := fileop.Op{Kind: fileop.Rename, Obj: r.moved, Obj2: r.over.obj, Last: last,
+		Parent: r.from.parent.obj, Name: r.from.name, Parent2: r.to.parent.obj, Name2: r.to.name,
+		PMtime: mt, PMtime2: mtime(r.toFD),
+		Path: path, Path2: f.nodes.pathIn(r.to.parent, r.to.name)}
+	if r.flags&unix.RENAME_EXCHANGE != 0 {
+		op.Flags = fileop.RenameExchange
+	}
+	if !whiteout {
+		f.sinks.emit(&op)
+		return
+	}
+	obj, _, st, err := fsx.Identify(r.fromFD, r.from.name)
+	if err != nil {
+		f.log.Error("whiteout not logged", "name", r.from.name, "err", err)
+		f.sinks.emit(&op)
+		return
+	}
+	attr := fsx.AttrOf(&st)
+	f.sinks.emit(&op, &fileop.Op{Kind: fileop.Mknod, Obj: obj, Parent: r.from.parent.obj,
+		Name: r.from.name, Attr: &attr, PMtime: mt, Path: path})
+}

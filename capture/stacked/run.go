@@ -1,0 +1,147 @@
+package stacked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/capture"
+	"understudy/capture/lower"
+)
+
+// ErrUnmounted: somebody else took the mount away or aborted its connection.
+var ErrUnmounted = errors.New("mount is gone")
+
+// Root is the absolute path of the captured directory.
+func (c *Capture) Root() string { return c.root }
+
+// Fidelity is WriteOrder.
+func (c *Capture) Fidelity() capture.Fidelity { return capture.WriteOrder }
+
+// Tree reads the directory below under the locks of captured operations. It may be
+// used until Run returns.
+func (c *Capture) Tree() *lower.Tree { return c.tree }
+
+// Foreign lists the processes that held descriptors when the mount was made; what they
+// write through them is not captured.
+func (c *Capture) Foreign() []capture.Foreign { return c.foreign }
+
+// Attach gives every operation from now on to s too. An operation that takes effect
+// after Attach returned is given to s; one under way may be. After detach returned no
+// call of s is running, and none comes. Neither may be called from within a Put.
+func (c *Capture) Attach(s capture.Sink) (detach func()) { return c.fs.sinks.attach(s) }
+
+// SetMirrorActive counts the mirrors reading the tree. While there is one, ranges
+// copied inside the directory are logged as writes of the bytes.
+func (c *Capture) SetMirrorActive(active bool) {
+	if active {
+		c.fs.mirrors.Add(1)
+	} else {
+		c.fs.mirrors.Add(-1)
+	}
+}
+
+// Ready is closed once Run serves requests.
+func (c *Capture) Ready() <-chan struct{} { return c.ready }
+
+// Stats is a copy of the counters.
+func (c *Capture) Stats() capture.Stats { return c.fs.stats() }
+
+// Run serves until ctx ends, then takes the mount away and returns nil; or it returns
+// ErrUnmounted. It may be called once.
+func (c *Capture) Run(ctx context.Context) error {
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c.srv.Serve()
+	}()
+	defer c.fs.close()
+	defer c.tree.Close()
+	go c.announce()
+	select {
+	case <-served:
+		c.unmount()
+		return fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
+	case <-ctx.Done():
+	}
+	if err := c.unmount(); err != nil {
+		c.log.Warn("mount not taken away", "err", err)
+	}
+	return c.drain(served)
+}
+
+// announce makes the kernel ask once whether files here can be polled, and learn that
+// they cannot: a Go program that opens them would otherwise ask from inside its
+// scheduler, which may be the one that has to answer. It is not on the serving path.
+func (c *Capture) announce() {
+	defer close(c.ready)
+	fd, err := unix.Open(filepath.Join(c.root, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return // unmounted already, or a kernel that asks nothing
+	}
+	unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	unix.Close(fd)
+}
+
+// unmount takes the mount away, lazily if it is busy. It leaves alone what is not ours.
+func (c *Capture) unmount() error {
+	dev, err := ownDevice(c.root)
+	if err != nil || dev != c.dev {
+		return nil // taken away already, or covered
+	}
+	for try := range 5 { // a file being closed is busy for a moment
+		if err = unix.Unmount(c.root, unix.UMOUNT_NOFOLLOW); !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(time.Duration(try) * 10 * time.Millisecond)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		c.log.Info("directory is in use, unmounting lazily")
+		err = unix.Unmount(c.root, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", c.root, err)
+	}
+	return nil
+}
+
+// drain waits until nobody uses the mount any more, at most Linger, then cuts it off.
+func (c *Capture) drain(served <-chan struct{}) error {
+	select {
+	case <-served:
+		return nil
+	case <-time.After(c.cfg.Linger):
+	}
+	c.log.Warn("files still open are cut off")
+	if err := abort(c.dev); err != nil {
+		return fmt.Errorf("capture %s: %w", c.root, err)
+	}
+	<-served
+	return nil
+}
+
+// fusectl is where the kernel lets FUSE connections be ended.
+const fusectl = "/sys/fs/fuse/connections"
+
+// abort ends a connection: whoever waits on it gets ENOTCONN.
+func abort(minor uint32) error {
+	name := filepath.Join(fusectl, strconv.FormatUint(uint64(minor), 10), "abort")
+	err := os.WriteFile(name, []byte("1"), 0)
+	if errors.Is(err, os.ErrNotExist) {
+		unix.Mount("fusectl", fusectl, "fusectl", 0, "") // its failure shows in the next line
+		err = os.WriteFile(name, []byte("1"), 0)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // ended meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("abort connection %d: %w", minor, err)
+	}
+	return nil
+}
