@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"understudy/internal/peerkey"
 )
 
 // maxRequest bounds a request in bytes: replication sets of thousands of rules fit.
@@ -23,44 +25,48 @@ type envelope struct {
 	Reply json.RawMessage `json:"reply,omitempty"`
 }
 
-// Serve answers the verbs of node on nc until stop is called. Each request runs in a
-// goroutine of its own, maxRunning at a time; more are refused with NotReady. Verbs
-// without a handler are refused.
-func Serve(ctx context.Context, nc *nats.Conn, node string, handlers map[string]Handler) (stop func(), err error) {
-	const maxRunning = 64
-	running := make(chan struct{}, maxRunning)
-	sub, err := nc.Subscribe(subject(node, "*"), func(m *nats.Msg) {
-		verb := m.Subject[len(subject(node, "")):]
-		select {
-		case running <- struct{}{}:
-		default:
-			respond(m, nil, Errorf(NotReady, "try again", "%d requests are under way", maxRunning))
-			return
+// Server is where verbs are served; stream.Server is one. What fn returns without an
+// error reaches the caller behind one zero byte.
+type Server interface {
+	Handle(subject string, fn func(ctx context.Context, data []byte) ([]byte, error)) (stop func(), err error)
+}
+
+// Serve answers the verbs of node until stop is called. Every verb of the table needs
+// a handler.
+func Serve(s Server, node string, handlers map[string]Handler) (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, f := range stops {
+			f()
 		}
-		go func() {
-			defer func() { <-running }()
-			reply, err := call(ctx, handlers, verb, m.Data)
-			respond(m, reply, err)
-		}()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("serve control requests: %w", err)
 	}
-	return func() { _ = sub.Unsubscribe() }, nil
+	for _, v := range Verbs {
+		h := handlers[v.Name]
+		if h == nil {
+			stop()
+			return nil, fmt.Errorf("serve control requests: no handler for %q", v.Name)
+		}
+		f, err := s.Handle(subject(node, v.Name), func(ctx context.Context, data []byte) ([]byte, error) {
+			return answer(ctx, v.Name, h, data), nil
+		})
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("serve control requests: %w", err)
+		}
+		stops = append(stops, f)
+	}
+	return stop, nil
 }
 
-func call(ctx context.Context, handlers map[string]Handler, verb string, data []byte) (any, error) {
-	h := handlers[verb]
-	switch {
-	case h == nil:
-		return nil, Errorf(NotFound, "", "no verb %q", verb)
-	case len(data) > maxRequest:
-		return nil, Errorf(BadRequest, "", "%s: request of %d bytes", verb, len(data))
+// answer calls h and packs what it says.
+func answer(ctx context.Context, verb string, h Handler, data []byte) []byte {
+	var reply any
+	var err error
+	if len(data) > maxRequest {
+		err = Errorf(BadRequest, "", "%s: request of %d bytes", verb, len(data))
+	} else {
+		reply, err = h(ctx, data)
 	}
-	return h(ctx, data)
-}
-
-func respond(m *nats.Msg, reply any, err error) {
 	var env envelope
 	if err == nil {
 		env.Reply, err = json.Marshal(reply)
@@ -72,10 +78,11 @@ func respond(m *nats.Msg, reply any, err error) {
 		}
 		env = envelope{Error: e}
 	}
-	data, err := json.Marshal(env)
-	if err == nil {
-		_ = m.Respond(data) // a client that is gone needs no answer
+	out, err := json.Marshal(env)
+	if err != nil { // texts and numbers only: cannot happen
+		panic(err)
 	}
+	return out
 }
 
 // Decode reads a request, refusing fields it does not know.
@@ -98,7 +105,7 @@ func Dial(ctx context.Context, address, node, secret string) (*Client, error) {
 	if d, ok := ctx.Deadline(); ok {
 		timeout = time.Until(d)
 	}
-	nc, err := nats.Connect("nats://"+address, nats.Token(secret), nats.Timeout(timeout), nats.Name("control client"), nats.NoReconnect())
+	nc, err := nats.Connect("nats://"+address, peerkey.Option(secret), nats.Timeout(timeout), nats.Name("control client"), nats.NoReconnect())
 	if err != nil {
 		return nil, Errorf(Unreachable, "is the daemon running?", "connect to %s: %v", address, err)
 	}
@@ -123,7 +130,10 @@ func (c *Client) Call(ctx context.Context, verb string, req, reply any) error {
 		return Errorf(Unreachable, "is the daemon running?", "%s on %s: %v", verb, c.node, err)
 	}
 	var env envelope
-	if err := json.Unmarshal(m.Data, &env); err != nil {
+	if len(m.Data) < 1 || m.Data[0] != 0 {
+		return Errorf(Internal, "", "%s on %s: refused: %q", verb, c.node, m.Data)
+	}
+	if err := json.Unmarshal(m.Data[1:], &env); err != nil {
 		return Errorf(Internal, "", "%s on %s: answer not understood: %v", verb, c.node, err)
 	}
 	if env.Error != nil {

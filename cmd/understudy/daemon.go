@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/spf13/cobra"
+	"github.com/spf13/viper"
+
+	"understudy/node"
+)
+
+func daemonCommand() *cobra.Command {
+	var file string
+	v := viper.New()
+	cmd := &cobra.Command{
+		Use:   "daemon",
+		Short: "run a node: source, target or both",
+		Long: `Run a node until SIGTERM. Settings come from the file, from the environment
+(UNDERSTUDY_NAME, UNDERSTUDY_DATA, ...) and from flags; the later wins.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(v, file)
+			if err != nil {
+				return usageError{err}
+			}
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel(v.GetString("log_level"))}))
+			n, err := node.Open(cfg, log)
+			if err != nil {
+				return err
+			}
+			return n.Run(cmd.Context())
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&file, "config", "", "settings, as YAML; ops/sample.yml explains every key")
+	flags.String("name", "", "name of this machine (default: its host name)")
+	flags.String("data", "", "directory of queues, catalogs and state")
+	flags.String("listen", "", "HOST:PORT for peers and clients; the port may be left out")
+	for _, key := range []string{"name", "data", "listen"} {
+		_ = v.BindPFlag(key, flags.Lookup(key)) // fails only for a nil flag
+	}
+	return cmd
+}
+
+// loadConfig reads file (none if empty), the environment and the flags bound to v,
+// and refuses keys it does not know by name.
+func loadConfig(v *viper.Viper, file string) (node.Config, error) {
+	cfg := node.DefaultConfig()
+	v.SetEnvPrefix("understudy")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	for _, key := range node.ConfigKeys() {
+		_ = v.BindEnv(key) // fails only without a key
+	}
+	if file != "" {
+		v.SetConfigFile(file)
+		if err := v.ReadInConfig(); err != nil {
+			return cfg, fmt.Errorf("settings %s: %w", file, err)
+		}
+	}
+	settings := v.AllSettings()
+	dropEmpty(settings, "name", "data", "listen")
+	delete(settings, "log_level")
+	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		Result: &cfg, ErrorUnused: true, WeaklyTypedInput: true,
+		DecodeHook: mapstructure.StringToTimeDurationHookFunc(),
+	})
+	if err != nil {
+		return cfg, err
+	}
+	if err := dec.Decode(settings); err != nil {
+		return cfg, fmt.Errorf("settings %s: %w", file, explainUnknown(err))
+	}
+	return completed(cfg)
+}
+
+// completed fills in what depends on the machine and validates.
+func completed(cfg node.Config) (node.Config, error) {
+	if cfg.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return cfg, fmt.Errorf("host name: %w; give --name", err)
+		}
+		cfg.Name, _, _ = strings.Cut(host, ".")
+	}
+	if cfg.Listen != "" && !strings.Contains(cfg.Listen, ":") {
+		cfg.Listen += ":" + node.DefaultPort
+	}
+	return cfg, cfg.Validate()
+}
+
+func dropEmpty(settings map[string]any, keys ...string) {
+	for _, key := range keys {
+		if settings[key] == "" {
+			delete(settings, key)
+		}
+	}
+}
+
+// explainUnknown names unknown keys and the known ones.
+func explainUnknown(err error) error {
+	if strings.Contains(err.Error(), "invalid keys") {
+		return fmt.Errorf("%w; known keys: %s", errors.New(strings.Join(strings.Fields(err.Error()), " ")), strings.Join(node.ConfigKeys(), ", "))
+	}
+	return err
+}
+
+func logLevel(name string) slog.Level {
+	var l slog.Level
+	if name == "" || l.UnmarshalText([]byte(name)) != nil {
+		return slog.LevelInfo
+	}
+	return l
+}

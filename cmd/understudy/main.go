@@ -1,0 +1,75 @@
+// Command understudy runs a node, shows it at work, and steers the one on this machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"understudy/control"
+)
+
+// Exit codes, promised in docs/shell.md.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3 // the node answered, and said no
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is main without the exit, so that a test can call it.
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	return report(err)
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "understudy",
+		Short:         "keeps a second machine ready to go on stage",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), settleCommand(), versionCommand())
+	return root
+}
+
+// report prints an error the way operators read it: what went wrong, then what to do.
+func report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var ce *control.Error
+	if errors.As(err, &ce) {
+		fmt.Fprintf(os.Stderr, "understudy: error: %s\n", ce.Msg)
+		if ce.Hint != "" {
+			fmt.Fprintf(os.Stderr, "understudy: hint: %s\n", ce.Hint)
+		}
+		if ce.Code == control.Unreachable || ce.Code == control.Internal {
+			return exitFailed
+		}
+		return exitRefused
+	}
+	fmt.Fprintf(os.Stderr, "understudy: error: %v\n", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }

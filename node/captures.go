@@ -1,0 +1,237 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/capture"
+	"understudy/capture/inotify"
+	"understudy/capture/lower"
+	"understudy/capture/stacked"
+	"understudy/fileop"
+	"understudy/mirror"
+)
+
+// captured is one captured directory and those who listen to it.
+type captured struct {
+	dir     string
+	name    string // of the backend
+	backend capture.Backend
+	tree    mirror.Tree
+	stacked *stacked.Capture // nil for other backends
+	hints   *hintFan         // nil for stacked
+	cancel  context.CancelFunc
+	done    chan struct{}
+	err     error // why it stopped; set before done is closed
+	users   int   // connections; an inotify capture ends with its last one
+}
+
+// treeAdapter gives the mirror its interfaces: lower's methods return its own types.
+type treeAdapter struct{ *lower.Tree }
+
+func (t treeAdapter) Dir(e fileop.Entry) (mirror.Dir, error) {
+	d, err := t.Tree.Dir(e)
+	if err != nil {
+		return nil, goneError(err)
+	}
+	return dirAdapter{d}, nil
+}
+
+func (t treeAdapter) File(e fileop.Entry) (mirror.File, error) {
+	f, err := t.Tree.File(e)
+	if err != nil {
+		return nil, goneError(err)
+	}
+	return f, nil
+}
+
+func (t treeAdapter) Lookup(path string) (fileop.Entry, error) {
+	e, err := t.Tree.Lookup(path)
+	return e, goneError(err)
+}
+
+type dirAdapter struct{ *lower.Dir }
+
+func (d dirAdapter) Entry(name string) (fileop.Entry, error) {
+	e, err := d.Dir.Entry(name)
+	return e, goneError(err)
+}
+
+// OpenEntry saves the mirror a second open of a small file.
+func (d dirAdapter) OpenEntry(name string) (fileop.Entry, mirror.File, error) {
+	e, f, err := d.Dir.OpenEntry(name)
+	if f == nil {
+		return e, nil, goneError(err)
+	}
+	return e, f, goneError(err)
+}
+
+func goneError(err error) error {
+	if err != nil && errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %w", mirror.ErrGone, err)
+	}
+	return err
+}
+
+// hintFan gives every connection the hints of one backend.
+type hintFan struct {
+	mu    sync.Mutex
+	sinks map[hintKey]capture.HintSink
+}
+
+// hintKey is a root of a session.
+type hintKey struct {
+	s    *session
+	root int
+}
+
+func (h *hintFan) Dirty(path string, deep bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sinks {
+		s.Dirty(path, deep)
+	}
+}
+
+func (h *hintFan) add(s *session, root int, sink capture.HintSink) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sinks[hintKey{s, root}] = sink
+}
+
+func (h *hintFan) remove(s *session, root int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.sinks, hintKey{s, root})
+}
+
+// errNoMount: stacked capture was asked for where none is.
+var errNoMount = errors.New("directory is not captured in write order")
+
+// findStacked returns the stacked capture that covers dir, the deepest if several do.
+// n.mu is held.
+func (n *Node) findStacked(dir string) *captured {
+	var best *captured
+	for _, c := range n.captures {
+		if c.stacked != nil && within(c.dir, dir) && (best == nil || len(c.dir) > len(best.dir)) {
+			best = c
+		}
+	}
+	return best
+}
+
+// within reports whether path is dir or below it. Both are clean and absolute.
+func within(dir, path string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// startStacked mounts over dir and serves.
+func (n *Node) startStacked(dir string) (*captured, error) {
+	resolved, err := checkDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	if within(resolved, n.cfg.Data) {
+		return nil, fmt.Errorf("mount %s: the data directory %s lies inside; move it elsewhere (--data)", dir, n.cfg.Data)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.captures[resolved] != nil {
+		return nil, fmt.Errorf("mount %s: %w", dir, capture.ErrBusy)
+	}
+	b, err := stacked.Mount(resolved, stacked.Config{}, n.log.With("dir", resolved))
+	if err != nil {
+		return nil, err
+	}
+	c := &captured{dir: resolved, name: "stacked", backend: b, tree: treeAdapter{b.Tree()}, stacked: b, done: make(chan struct{})}
+	n.serve(c)
+	return c, nil
+}
+
+// startInotify captures dir by hints, or shares a capture that runs. n.mu is held.
+func (n *Node) startInotify(dir string) (*captured, error) {
+	if c := n.captures[dir]; c != nil {
+		return c, nil
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("capture %s: %w", dir, err)
+	}
+	fan := &hintFan{sinks: map[hintKey]capture.HintSink{}}
+	b, err := inotify.New(dir, inotify.Config{RescanEvery: n.cfg.RescanEvery}, fan, n.log.With("dir", dir))
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	c := &captured{dir: dir, name: "inotify", backend: b, tree: treeAdapter{lower.New(fd, nil)}, hints: fan, done: make(chan struct{})}
+	n.serve(c)
+	return c, nil
+}
+
+// serve runs the backend until it is told to stop or fails. n.mu is held.
+func (n *Node) serve(c *captured) {
+	ctx, cancel := context.WithCancel(n.ctx)
+	c.cancel = cancel
+	n.captures[c.dir] = c
+	n.wait.Add(1)
+	go func() {
+		defer n.wait.Done()
+		c.err = c.backend.Run(ctx)
+		n.mu.Lock()
+		if n.captures[c.dir] == c {
+			delete(n.captures, c.dir)
+		}
+		n.mu.Unlock()
+		if c.err != nil {
+			n.log.Error("capture stopped", "dir", c.dir, "err", c.err)
+		}
+		close(c.done)
+	}()
+}
+
+// stop ends a capture and waits for it.
+func (c *captured) stop() error {
+	c.cancel()
+	<-c.done
+	return c.err
+}
+
+// checkDir resolves a directory that is to be captured and refuses what cannot be.
+func checkDir(dir string) (string, error) {
+	if !filepath.IsAbs(dir) {
+		return "", fmt.Errorf("directory %q: give an absolute path", dir)
+	}
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", fmt.Errorf("directory %s: %w", dir, err)
+	}
+	st, err := os.Stat(resolved)
+	if err != nil {
+		return "", fmt.Errorf("directory %s: %w", dir, err)
+	}
+	if !st.IsDir() {
+		return "", fmt.Errorf("directory %s: not a directory", dir)
+	}
+	if resolved == "/" {
+		return "", errors.New("directory /: the root of the file system cannot be captured; choose the directories that matter (B5.20)")
+	}
+	return resolved, nil
+}
+
+// stackedPossible says why stacked capture cannot work here, or nil.
+func stackedPossible() error {
+	if os.Geteuid() != 0 {
+		return errors.New("it needs root")
+	}
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		return fmt.Errorf("it needs /dev/fuse: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"understudy/repset"
+)
+
+// Config of one node. Zero fields are not defaults: start from DefaultConfig.
+type Config struct {
+	Name   string `mapstructure:"name"`   // of this machine; letters, digits, - and _
+	Data   string `mapstructure:"data"`   // directory of queues, catalogs and state, absolute
+	Listen string `mapstructure:"listen"` // host:port for peers and clients
+	Secret string `mapstructure:"secret"` // shared by machines that may talk to each other; made up if empty
+
+	Mounts      []string           `mapstructure:"mounts"` // directories captured in write order
+	Connections []ConnectionConfig `mapstructure:"connections"`
+
+	QueueLimit    int64         `mapstructure:"queue_limit"`    // bytes of one connection's disk queue (QJournalSpaceMax)
+	MemoryLimit   int64         `mapstructure:"memory_limit"`   // bytes of one connection's memory queue (QMemoryBufferMax)
+	MirrorWindow  int64         `mapstructure:"mirror_window"`  // bytes of mirror data under way (MirrorQueueLimit)
+	NetworkRetry  time.Duration `mapstructure:"network_retry"`  // between attempts to reach a lost target
+	RescanEvery   time.Duration `mapstructure:"rescan_every"`   // of captures that only get hints
+	Strict        bool          `mapstructure:"strict"`         // queues synced to disk at every write
+	AutoReconnect bool          `mapstructure:"auto_reconnect"` // after a restart or a lost queue
+}
+
+// ConnectionConfig is a connection that exists whenever the node runs.
+type ConnectionConfig struct {
+	Set     string            `mapstructure:"set" json:"set"`
+	Rules   []string          `mapstructure:"rules" json:"rules"`
+	Target  string            `mapstructure:"target" json:"target"`
+	Address string            `mapstructure:"address" json:"address"`
+	Map     map[string]string `mapstructure:"map" json:"map,omitempty"`
+	Base    string            `mapstructure:"base" json:"base,omitempty"`
+	Capture string            `mapstructure:"capture" json:"capture,omitempty"`
+	Adopt   bool              `mapstructure:"adopt" json:"adopt,omitempty"`
+}
+
+// DefaultPort is where a node listens for peers and clients.
+const DefaultPort = "6320"
+
+// DefaultConfig has every default.
+func DefaultConfig() Config {
+	return Config{
+		Data:          "/var/lib/understudy",
+		Listen:        "127.0.0.1:" + DefaultPort,
+		QueueLimit:    16 << 30,
+		MemoryLimit:   128 << 20, // B6.23
+		MirrorWindow:  16 << 20,  // measured: more gains nothing on a fast link and delays replication on a slow one
+		NetworkRetry:  time.Second,
+		RescanEvery:   10 * time.Minute,
+		AutoReconnect: true, // B6.37
+	}
+}
+
+var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+
+// Validate reports all problems at once, each with its key, its value and what would
+// be accepted.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(key string, value any, want string) {
+		errs = append(errs, fmt.Errorf("%s: %v: %s", key, value, want))
+	}
+	if !nodeName.MatchString(c.Name) {
+		bad("name", fmt.Sprintf("%q", c.Name), "letters, digits, - and _, at most 63")
+	}
+	if !filepath.IsAbs(c.Data) {
+		bad("data", fmt.Sprintf("%q", c.Data), "an absolute path of a directory")
+	}
+	c.validateListen(bad)
+	for key, v := range map[string]int64{"queue_limit": c.QueueLimit, "memory_limit": c.MemoryLimit} {
+		if v < 32<<20 {
+			bad(key, v, "at least 33554432 (32 MiB)") // B6.23; the store's block size wants it too
+		}
+	}
+	if c.MirrorWindow < 1<<20 || c.MirrorWindow > 1<<30 {
+		bad("mirror_window", c.MirrorWindow, "1048576 to 1073741824 bytes")
+	}
+	if c.NetworkRetry < 100*time.Millisecond {
+		bad("network_retry", c.NetworkRetry, "at least 100ms")
+	}
+	if c.RescanEvery < time.Second {
+		bad("rescan_every", c.RescanEvery, "at least 1s")
+	}
+	for _, dir := range c.Mounts {
+		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
+			bad("mounts", fmt.Sprintf("%q", dir), "an absolute path other than /")
+		}
+	}
+	for i := range c.Connections {
+		if err := c.Connections[i].validate(); err != nil {
+			errs = append(errs, fmt.Errorf("connections[%d]: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) validateListen(bad func(string, any, string)) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		bad("listen", fmt.Sprintf("%q", c.Listen), "HOST:PORT, for example 127.0.0.1:6320")
+		return
+	}
+	ip := net.ParseIP(host)
+	if (ip == nil || !ip.IsLoopback()) && host != "localhost" && c.Secret == "" {
+		bad("listen", fmt.Sprintf("%q", c.Listen), "reaches beyond this machine, so set the same long `secret` on every machine")
+	}
+}
+
+func (c *ConnectionConfig) validate() error {
+	var errs []error
+	if c.Set == "" {
+		errs = append(errs, errors.New("set: give the replication set a name"))
+	}
+	if !nodeName.MatchString(c.Target) {
+		errs = append(errs, fmt.Errorf("target: %q: the name of the target machine", c.Target))
+	}
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		errs = append(errs, fmt.Errorf("address: %q: HOST:PORT of the target", c.Address))
+	}
+	switch c.Capture {
+	case "", "auto", "stacked", "inotify":
+	default:
+		errs = append(errs, fmt.Errorf("capture: %q: auto, stacked or inotify", c.Capture))
+	}
+	if len(c.Map) > 0 && c.Base != "" {
+		errs = append(errs, errors.New("map and base: give one of them"))
+	}
+	if _, err := c.rules(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// rules parses and compiles the written rules.
+func (c *ConnectionConfig) rules() (*repset.Rules, error) {
+	var list []repset.Rule
+	for _, s := range c.Rules {
+		r, err := repset.ParseRule(s)
+		if err != nil {
+			return nil, fmt.Errorf("rules: %w", err)
+		}
+		list = append(list, r)
+	}
+	compiled, err := repset.Compile(list)
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	return compiled, nil
+}

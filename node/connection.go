@@ -1,0 +1,269 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"understudy/control"
+	"understudy/mirror"
+	"understudy/repset"
+	"understudy/stream"
+)
+
+// Connection is a replication set of this machine joined to a target (B6.1). It lives
+// from connect to disconnect, over restarts of the node; its work is done in sessions.
+type Connection struct {
+	n     *Node
+	ID    int
+	key   string // names its streams and its half on the target
+	cfg   ConnectionConfig
+	rules *repset.Rules
+	pairs []repset.Pair // roots and where they go
+	log   *slog.Logger
+	valve *stream.Valve // pause and bandwidth
+
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	session  *session   // nil: between sessions
+	mirrored bool       // a mirror ended well once
+	size     repset.Size
+	lastErr  string
+	failure  error         // why the last attempt to open a session failed; nil once one is open
+	changed  chan struct{} // closed and replaced when session or acknowledgement change
+}
+
+// Causes that end a connection or its session.
+var (
+	errDisconnected = errors.New("disconnected")
+	errAutoDisc     = errors.New("queue lost, connecting anew")
+)
+
+// newConnection makes a connection that does not run yet.
+func (n *Node) newConnection(st storedConnection) (*Connection, error) {
+	rules, err := st.rules()
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := n.mapRoots(&st.ConnectionConfig, rules)
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{n: n, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored,
+		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}, nil
+}
+
+// mapRoots says where each root of the set goes, and refuses loops and overlaps that
+// can be known here.
+func (n *Node) mapRoots(c *ConnectionConfig, rules *repset.Rules) ([]repset.Pair, error) {
+	roots := rules.Roots()
+	for _, r := range roots {
+		if _, err := checkDir(r); err != nil {
+			return nil, control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
+		}
+	}
+	var m repset.Mapping = repset.Exact{}
+	switch {
+	case c.Base != "":
+		m = repset.Base{Dir: c.Base, Source: n.cfg.Name, Set: c.Set}
+	case len(c.Map) > 0:
+		var custom repset.Custom
+		for from, to := range c.Map {
+			custom = append(custom, repset.Pair{From: from, To: to})
+		}
+		m = custom
+	}
+	pairs, err := repset.MapAll(m, roots)
+	if err == nil {
+		err = repset.CheckPairs(pairs)
+	}
+	if err != nil {
+		return nil, control.Errorf(control.BadRequest, "", "replication set %s: %v", c.Set, err)
+	}
+	return pairs, nil
+}
+
+// startConnection runs c. n.mu is held.
+func (n *Node) startConnection(c *Connection) {
+	n.nextID++
+	c.ID = n.nextID
+	n.conns[c.ID] = c
+	ctx, cancel := context.WithCancelCause(n.ctx)
+	c.cancel = cancel
+	n.wait.Add(1)
+	go func() {
+		defer n.wait.Done()
+		defer close(c.done)
+		c.run(ctx)
+	}()
+}
+
+// run holds one session after another until ctx ends.
+func (c *Connection) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := c.hold(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		c.note(err)
+		c.log.Warn("session ended, beginning a new one", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(c.n.cfg.NetworkRetry):
+		}
+	}
+}
+
+// hold opens a session and runs it to its end.
+func (c *Connection) hold(ctx context.Context) error {
+	s, err := c.open(ctx)
+	if err != nil {
+		c.mu.Lock()
+		c.failure = err
+		c.mu.Unlock()
+		return err
+	}
+	c.set(s)
+	err = s.run()
+	c.set(nil)
+	s.close()
+	return err
+}
+
+func (c *Connection) set(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.session = s
+	if s != nil {
+		c.lastErr, c.failure = "", nil
+	}
+	c.signalLocked()
+}
+
+func (c *Connection) current() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
+func (c *Connection) note(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.lastErr = err.Error()
+	}
+	c.signalLocked()
+}
+
+// signal wakes whoever waits for a change of the connection.
+func (c *Connection) signal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.signalLocked()
+}
+
+func (c *Connection) signalLocked() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// await waits until ok says so, looking again at every change.
+func (c *Connection) await(ctx context.Context, ok func() bool) error {
+	for {
+		c.mu.Lock()
+		changed := c.changed
+		c.mu.Unlock()
+		if ok() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.done:
+			return errDisconnected
+		case <-changed:
+		}
+	}
+}
+
+// mirroredOnce remembers that a mirror ended well, so that later ones compare.
+func (c *Connection) mirroredOnce() {
+	c.mu.Lock()
+	first := !c.mirrored
+	c.mirrored = true
+	c.mu.Unlock()
+	if !first {
+		return
+	}
+	err := c.n.state.update(func(d *stateData) {
+		for i := range d.Connections {
+			if d.Connections[i].Key == c.key {
+				d.Connections[i].Mirrored = true
+			}
+		}
+	})
+	if err != nil {
+		c.log.Error("state not written", "err", err)
+	}
+}
+
+// settle waits until everything captured before the call is applied on the target.
+func (c *Connection) settle(ctx context.Context) error {
+	s := c.current()
+	if s == nil {
+		if err := c.await(ctx, func() bool { s = c.current(); return s != nil }); err != nil {
+			return c.whyNot(err)
+		}
+	}
+	s.lookAgain()
+	if err := c.await(ctx, func() bool { return c.current() != s || s.mirrorIdle() }); err != nil {
+		return c.whyNot(err)
+	}
+	seq, k := s.journal.Last()
+	err := c.await(ctx, func() bool {
+		a := s.lastAck()
+		return c.current() != s || a.Applied >= seq && a.MirrorApplied >= k && s.mirrorIdle()
+	})
+	if err == nil && c.current() != s {
+		return c.settle(ctx) // a new session heals what this one lost
+	}
+	return c.whyNot(err)
+}
+
+// whyNot explains why waiting ended.
+func (c *Connection) whyNot(err error) error {
+	if err == nil {
+		return nil
+	}
+	st := c.status()
+	msg := fmt.Sprintf("connection %d is not settled: transmit %s, mirror %s, target %s, %d operations queued", c.ID, st.Transmit, st.Mirror, st.TargetState, st.QueuedOps)
+	if st.LastError != "" {
+		msg += ": " + st.LastError
+	}
+	return control.Errorf(control.NotReady, "look at: understudy status", "%s", msg)
+}
+
+// status is the connection as operators see it.
+func (c *Connection) status() control.Connection {
+	c.mu.Lock()
+	s, lastErr := c.session, c.lastErr
+	c.mu.Unlock()
+	out := control.Connection{Set: c.cfg.Set, ID: c.ID, Target: c.cfg.Target, Transmit: "Error", Mirror: "Remirror required",
+		MirrorPercent: -1, Replication: "Stopped", TargetState: "Unreachable", LastError: lastErr}
+	if s != nil {
+		s.fill(&out)
+	}
+	return out
+}
+
+// mirrorWords are the operator's words for the mirror's states.
+var mirrorWords = map[mirror.State]string{
+	mirror.Idle: "Idle", mirror.Mirroring: "Mirroring", mirror.Paused: "Paused", mirror.Joining: "Mirroring",
+	mirror.Done: "Idle", mirror.Stopped: "Remirror required", mirror.Aborted: "Remirror required",
+	mirror.Incomplete: "Incomplete", mirror.Failed: "Remirror required",
+}

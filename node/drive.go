@@ -1,0 +1,218 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"understudy/capture"
+	"understudy/control"
+	"understudy/fileop"
+	"understudy/mirror"
+)
+
+// The mirror driver of a session: it runs what is ordered, repeats what was lost, and
+// between runs follows hints and what came in across the border.
+
+// order asks for a run; one that is ordered already is replaced.
+func (s *session) order(o mirror.Options) {
+	s.mu.Lock()
+	s.busy = true
+	s.mu.Unlock()
+	for {
+		select {
+		case s.orders <- mirrorOrder{o}:
+			return
+		case <-s.orders:
+		}
+	}
+}
+
+// driveMirror runs what is ordered, one after another.
+func (s *session) driveMirror(ctx context.Context) error {
+	for {
+		var order mirrorOrder
+		select {
+		case <-ctx.Done():
+			return nil
+		case order = <-s.orders:
+		}
+		s.mirrorActive(true)
+		err := s.runMirror(ctx, order.opts)
+		s.mirrorActive(false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.finished(err)
+	}
+}
+
+// follow keeps one of the mirror's followers at work; when it says that the target
+// lacks something, everything is compared.
+func (s *session) follow(ctx context.Context, follower func(context.Context) error) error {
+	for {
+		err := follower(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.c.log.Warn("target lacks something, comparing everything", "err", err)
+		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.c.n.cfg.NetworkRetry):
+		}
+	}
+}
+
+// runMirror runs one mirror; what was lost on the way is sent again by comparing.
+func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
+	for {
+		s.waitLink(ctx)
+		s.measured(&o)
+		err := s.mirror.Run(ctx, o)
+		if ctx.Err() != nil || err == nil || errors.Is(err, mirror.ErrStopped) || errors.Is(err, mirror.ErrIncomplete) {
+			return err
+		}
+		if s.journal.Err() != nil {
+			return err
+		}
+		s.c.log.Warn("mirror is repeated by differences", "err", err)
+		o = mirror.Options{Mode: mirror.Diff, Checksum: true}
+		select {
+		case <-ctx.Done():
+		case <-time.After(s.c.n.cfg.NetworkRetry):
+		}
+	}
+}
+
+// lostMirror ends what is being mirrored, because records may be lost on the way, and
+// has everything compared again.
+func (s *session) lostMirror() {
+	switch s.mirror.Progress().State {
+	case mirror.Mirroring, mirror.Paused, mirror.Joining:
+		s.mirror.Aborted() // whoever runs it begins a new one
+		return
+	}
+	if _, last := s.journal.Last(); last > s.lastAck().MirrorApplied {
+		if _, err := s.journal.Put(&fileop.Op{Kind: fileop.MirrorAbort}); err != nil {
+			return // the session ends with the journal
+		}
+		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
+	}
+}
+
+// fidelity is the least of the session's captures.
+func (s *session) fidelity() (backend, fidelity string, orderKept bool) {
+	least := capture.WriteOrder
+	for _, c := range s.captures {
+		if f := c.backend.Fidelity(); f <= least {
+			least, backend, fidelity = f, c.name, f.String()
+		}
+	}
+	return backend, fidelity, least == capture.WriteOrder
+}
+
+// waitLink waits until the target can be asked.
+func (s *session) waitLink(ctx context.Context) {
+	for !s.link.Up() && ctx.Err() == nil {
+		changed := s.link.Changed()
+		if s.link.Up() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+}
+
+// measured adds the size of the set, where it was calculated (B5.53).
+func (s *session) measured(o *mirror.Options) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	o.TotalFiles, o.TotalBytes = uint64(s.c.size.Files), uint64(s.c.size.Bytes)
+}
+
+// mirrorActive tells the captures, which then log copied ranges as plain writes: the
+// target may not have the source of the copy yet.
+func (s *session) mirrorActive(on bool) {
+	for _, cap := range s.captures {
+		if cap.stacked != nil {
+			cap.stacked.SetMirrorActive(on)
+		}
+	}
+}
+
+// finished notes the outcome.
+func (s *session) finished(err error) {
+	s.mu.Lock()
+	s.mirrErr = err
+	s.busy = len(s.orders) > 0
+	s.mu.Unlock()
+	if err == nil {
+		s.c.mirroredOnce()
+	}
+	if err != nil && !errors.Is(err, mirror.ErrStopped) {
+		s.c.log.Error("mirror did not finish", "err", err)
+	}
+	s.c.note(err)
+}
+
+// mirrorIdle reports whether nothing is left to mirror.
+func (s *session) mirrorIdle() bool {
+	s.mu.Lock()
+	busy := s.busy
+	s.mu.Unlock()
+	return !busy && tmpIdle(s.mirror)
+}
+
+// lookAgain makes captures that only get hints look at everything, so that what
+// happened before the call is seen.
+func (s *session) lookAgain() {
+	for i, cap := range s.captures {
+		if cap.stacked == nil {
+			tmpDirty(s.mirror, i, relative(cap.dir, s.c.pairs[i].From), true)
+		}
+	}
+}
+
+// fill completes the status of the connection.
+func (s *session) fill(out *control.Connection) {
+	p, js, ts := s.mirror.Progress(), s.journal.Stats(), s.sender.Stats()
+	s.mu.Lock()
+	a, down, busy, mirrErr := s.ack, s.linkDown, s.busy, s.mirrErr
+	s.mu.Unlock()
+	last, _ := s.journal.Last()
+	paused, _ := s.c.valve.State()
+	out.Transmit = "Started"
+	switch {
+	case down:
+		out.Transmit = "Error"
+	case paused:
+		out.Transmit = "Paused"
+	}
+	out.Mirror, out.MirrorPercent = mirrorWords[p.State], p.Percent
+	out.MirrorFiles, out.MirrorBytes = int64(p.Files), int64(p.Sent)
+	if busy && out.Mirror == "Idle" {
+		out.Mirror = "Mirroring"
+	}
+	out.Replication = "Replicating"
+	out.SentBytes = int64(ts.WireBytes)
+	if last > a.Applied {
+		out.QueuedOps, out.QueuedBytes = uint64(last-a.Applied), int64(js.StoredBytes)+js.MemoryBytes
+	}
+	out.LagMS = float64(s.lag.now().Microseconds()) / 1000
+	out.TargetState = a.State
+	if down || a.State == "" {
+		out.TargetState = "Unreachable"
+	}
+	out.Capture, out.Fidelity, out.OrderKept = s.fidelity()
+	out.Epoch = epochText(s.epoch)
+	out.CapturedOp, out.AppliedOp = uint64(last), uint64(a.Applied)
+	if out.LastError == "" {
+		out.LastError = a.Err
+	}
+	if out.LastError == "" && mirrErr != nil {
+		out.LastError = mirrErr.Error()
+	}
+}

@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime/debug"
+	"sync"
+
+	"understudy/applier"
+	"understudy/control"
+	"understudy/internal/atomicfile"
+	"understudy/stream"
+)
+
+// Version of this program, as `understudy version` prints it.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "0.1.0-dev"
+}
+
+// ConfigKeys lists the keys of the settings file.
+func ConfigKeys() []string {
+	var keys []string
+	for f := range reflect.TypeFor[Config]().Fields() {
+		keys = append(keys, f.Tag.Get("mapstructure"))
+	}
+	return keys
+}
+
+// Node is one running machine.
+type Node struct {
+	cfg   Config
+	log   *slog.Logger
+	state *state
+	srv   *stream.Server
+
+	ctx    context.Context // of everything that runs here; ends when the node stops
+	cancel context.CancelCauseFunc
+	wait   sync.WaitGroup
+
+	joining  sync.Mutex // one join or leave at a time
+	mu       sync.Mutex // guards the maps and nextID
+	captures map[string]*captured
+	conns    map[int]*Connection
+	replicas map[string]*replica
+	// wrapFeed lets tests watch what is applied; set before replicas open.
+	wrapFeed func(*joinInfo, applier.Feed) applier.Feed
+	nextID   int // connection numbers, from 1 at every start (B6.3)
+}
+
+// errStopped is the cause of everything that ends because the node stops.
+var errStopped = errors.New("node stops")
+
+// Open starts the node's server and reads its state. Run brings it to work. A data
+// directory in use, a port in use and bad settings are errors that name the remedy;
+// then nothing was changed.
+func Open(cfg Config, log *slog.Logger) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("settings: %w", err)
+	}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	st, err := openState(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: log, state: st,
+		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
+	if err := n.chooseSecret(); err != nil {
+		return nil, err
+	}
+	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: filepath.Join(cfg.Data, "queue"), Listen: cfg.Listen,
+		Secret: n.cfg.Secret, Strict: cfg.Strict}, log)
+	if err != nil {
+		return nil, err
+	}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	return n, nil
+}
+
+// chooseSecret takes the configured secret, the remembered one, or makes one up.
+func (n *Node) chooseSecret() error {
+	if n.cfg.Secret != "" {
+		return nil
+	}
+	n.state.read(func(d *stateData) { n.cfg.Secret = d.Secret })
+	if n.cfg.Secret != "" {
+		return nil
+	}
+	var b [24]byte
+	rand.Read(b[:])
+	n.cfg.Secret = hex.EncodeToString(b[:])
+	return n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
+}
+
+// Addr is where the node listens, with the port it got.
+func (n *Node) Addr() string { return n.srv.Addr().String() }
+
+// Name of this machine.
+func (n *Node) Name() string { return n.cfg.Name }
+
+// Run works until ctx ends, then stops in the reverse order of the start. It returns
+// nil when told to stop.
+func (n *Node) Run(ctx context.Context) error {
+	stops, err := n.start()
+	if err == nil {
+		n.log.Info("node runs", "name", n.cfg.Name, "listen", n.Addr(), "data", n.cfg.Data, "version", Version())
+		<-ctx.Done()
+	}
+	return errors.Join(err, n.stop(stops))
+}
+
+// start brings up target before source before control, so that what is asked of a
+// part finds it ready.
+func (n *Node) start() (stops []func(), err error) {
+	add := func(stop func(), e error) {
+		if stop != nil {
+			stops = append(stops, stop)
+		}
+		err = errors.Join(err, e)
+	}
+	add(n.servePeers())
+	n.resumeReplicas()
+	for _, dir := range n.mounts() {
+		if _, e := n.startStacked(dir); e != nil {
+			n.log.Error("directory is not captured", "dir", dir, "err", e)
+		}
+	}
+	add(nil, n.resumeConnections())
+	add(n.serveControl())
+	add(func() { _ = os.Remove(n.localFile()) }, n.writeLocal())
+	return stops, err
+}
+
+// stop ends control first (nobody steers a stopping node), then the connections and
+// captures (nothing new enters), then the replicas, and the server last.
+func (n *Node) stop(stops []func()) error {
+	for i := len(stops) - 1; i >= 0; i-- {
+		stops[i]()
+	}
+	n.cancel(errStopped)
+	n.wait.Wait()
+	return n.srv.Close(context.Background())
+}
+
+func (n *Node) mounts() []string {
+	dirs := append([]string(nil), n.cfg.Mounts...)
+	n.state.read(func(d *stateData) {
+		for _, dir := range d.Mounts {
+			if !contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		}
+	})
+	return dirs
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) localFile() string { return filepath.Join(n.cfg.Data, control.LocalFile) }
+
+// writeLocal leaves the address and the key for programs on this machine.
+func (n *Node) writeLocal() error {
+	raw, err := json.Marshal(control.Local{Name: n.cfg.Name, Address: n.Addr(), Secret: n.cfg.Secret})
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(n.localFile(), raw, 0o600)
+}

@@ -1,0 +1,409 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"understudy/capture"
+	"understudy/control"
+	"understudy/fileop"
+	"understudy/mirror"
+	"understudy/stream"
+)
+
+// session is one epoch of a connection: the parts run together and end together. What
+// ends it is healed by the next session with a difference mirror.
+type session struct {
+	c        *Connection
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	epoch    fileop.Epoch
+	link     *stream.Link
+	journal  *stream.Journal
+	sender   *stream.Transmitter
+	mirror   *mirror.Mirror
+	captures []*captured // by root
+	detach   []func()
+	orders   chan mirrorOrder
+	lag      lagMeter
+
+	mu       sync.Mutex // guards what follows
+	ack      ack
+	peer     string // the target's session; a new one lost the mirror records under way
+	busy     bool   // a mirror is ordered or runs
+	mirrErr  error  // of the last mirror
+	linkDown bool
+}
+
+// mirrorOrder asks the session's mirror driver for a run.
+type mirrorOrder struct{ opts mirror.Options }
+
+// newEpoch is a number no other session of any connection had or will have.
+func newEpoch() fileop.Epoch {
+	var b [8]byte
+	rand.Read(b[:])
+	return fileop.Epoch(binary.LittleEndian.Uint64(b[:])>>1 | 1)
+}
+
+// open prepares a session: captures, link, journal, and the target's half. The target
+// must be reachable: what happens before is covered by the mirror that begins the
+// session, so nothing has to be queued for it.
+func (c *Connection) open(ctx context.Context) (_ *session, err error) {
+	s := &session{c: c, epoch: newEpoch(), orders: make(chan mirrorOrder, 1)}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := s.findCaptures(); err != nil {
+		return nil, err
+	}
+	n := c.n
+	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.cfg.Address, Secret: n.cfg.Secret, Name: n.cfg.Name, Log: c.log})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.join(); err != nil {
+		return nil, err
+	}
+	s.journal, err = n.srv.OpenJournal(s.ctx, stream.JournalConfig{Connection: c.key, Epoch: s.epoch, MaxBytes: n.cfg.QueueLimit,
+		MemoryMax: n.cfg.MemoryLimit, MirrorWindow: n.cfg.MirrorWindow, Log: c.log})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.journal.Put(&fileop.Op{Kind: fileop.Gap}); err != nil {
+		return nil, err
+	}
+	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: n.cfg.Name, Gate: c.valve}, c.log)
+	s.mirror = mirror.New(s.mirrorConfig(), c.log)
+	return s, s.attach()
+}
+
+// findCaptures chooses the capture of each root as the connection asks.
+func (s *session) findCaptures() error {
+	c, n := s.c, s.c.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range c.pairs {
+		root, err := checkDir(p.From)
+		if err != nil {
+			return err
+		}
+		cap := n.findStacked(root)
+		switch {
+		case c.cfg.Capture == "inotify":
+			cap, err = n.startInotify(root)
+		case cap == nil && c.cfg.Capture == "stacked":
+			err = fmt.Errorf("%s: %w; run: understudy mount %s", root, errNoMount, root)
+		case cap == nil:
+			cap, err = n.startInotify(root)
+		}
+		if err != nil {
+			return err
+		}
+		cap.users++
+		s.captures = append(s.captures, cap)
+	}
+	return nil
+}
+
+func (s *session) mirrorConfig() mirror.Config {
+	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem}
+	for i, cap := range s.captures {
+		cfg.Roots = append(cfg.Roots, mirror.Root{Tree: cap.tree, Index: uint32(i), TreePath: cap.dir, Dir: s.c.pairs[i].From})
+	}
+	return cfg
+}
+
+func (s *session) problem(path string, err error) {
+	s.c.note(fmt.Errorf("source object unreadable: %s: %w", path, err))
+}
+
+// attach lets changes flow into the border. From here on nothing is missed.
+func (s *session) attach() error {
+	for i, cap := range s.captures {
+		select {
+		case <-cap.done:
+			return fmt.Errorf("capture of %s stopped: %w", cap.dir, cap.err)
+		default:
+		}
+		if cap.stacked != nil {
+			s.detach = append(s.detach, cap.stacked.Attach(s.mirror.Border(i)))
+			continue
+		}
+		rel := relative(cap.dir, s.c.pairs[i].From)
+		cap.hints.add(s, i, hintSink{s.mirror, i, rel})
+		s.detach = append(s.detach, func() { cap.hints.remove(s, i) })
+	}
+	return nil
+}
+
+// join asks the target for its half of the connection.
+func (s *session) join() error {
+	c := s.c
+	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch}
+	for i, p := range c.pairs {
+		e, err := s.captures[i].tree.Lookup(relative(s.captures[i].dir, p.From))
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", p.From, err)
+		}
+		info.Roots = append(info.Roots, joinRoot{Tree: uint32(i), Obj: e.Obj, From: p.From, Path: p.To})
+	}
+	req := joinRequest{Version: peerVersion, Target: c.cfg.Target, Info: info, Adopt: c.cfg.Adopt}
+	if s.journal != nil {
+		_, req.AbortTo = s.journal.Last()
+	}
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	data, err := s.link.Request(s.ctx, joinSubject, raw)
+	if err != nil {
+		return fmt.Errorf("join %s: %w", c.cfg.Target, err)
+	}
+	var reply joinReply
+	if err := decodeJSON(data, &reply, "join reply"); err != nil {
+		return err
+	}
+	if reply.Msg != "" {
+		return &control.Error{Code: control.Code(reply.Code), Msg: c.cfg.Target + " refuses: " + reply.Msg, Hint: reply.Hint}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peer != reply.Session {
+		s.ack.MirrorLost = 0 // the target counts from its start
+	}
+	s.peer = reply.Session
+	return nil
+}
+
+// run works until something ends the session, and returns what.
+func (s *session) run() error {
+	g, ctx := errgroup.WithContext(s.ctx)
+	stop, err := s.link.Subscribe(stream.AckSubject(s.c.n.cfg.Name, s.c.key, s.epoch), s.onAck)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	g.Go(func() error { return ended(ctx, "queue", s.journal.Run(ctx)) })
+	g.Go(func() error { return ended(ctx, "transmission", s.sender.Run(ctx)) })
+	g.Go(func() error { return s.driveMirror(ctx) })
+	g.Go(func() error { return s.follow(ctx, s.mirror.Serve) })
+	g.Go(func() error { return s.follow(ctx, tmpHints(s.mirror)) })
+	g.Go(func() error { return s.watchLink(ctx) })
+	g.Go(func() error { return s.lag.run(ctx, s.journal) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.journal.Failed():
+			return fmt.Errorf("%w: %w", errAutoDisc, s.journal.Err())
+		}
+	})
+	for _, cap := range s.captures {
+		g.Go(func() error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-cap.done:
+				return fmt.Errorf("capture of %s stopped", cap.dir)
+			}
+		})
+	}
+	s.order(s.firstMirror())
+	return g.Wait()
+}
+
+// ended makes the end of a part that should go on an error.
+func ended(ctx context.Context, part string, err error) error {
+	if err == nil && ctx.Err() == nil {
+		return errors.New(part + " ended by itself")
+	}
+	return err
+}
+
+// firstMirror is a full one until one ended well; later ones compare (AutoRemirror 1,
+// B7.45).
+func (s *session) firstMirror() mirror.Options {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if !s.c.mirrored && !s.c.cfg.Adopt {
+		return mirror.Options{Mode: mirror.Full}
+	}
+	return mirror.Options{Mode: mirror.Diff, Checksum: true}
+}
+
+// close ends everything the session holds. It may be called once, after run.
+func (s *session) close() {
+	s.cancel(errDisconnected)
+	for _, f := range s.detach {
+		f()
+	}
+	if s.link != nil {
+		s.link.Close()
+	}
+	if s.journal != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := s.journal.Delete(ctx); err != nil {
+			s.c.log.Warn("queue not deleted", "err", err)
+		}
+	}
+	s.releaseCaptures()
+}
+
+func (s *session) releaseCaptures() {
+	n := s.c.n
+	for _, cap := range s.captures {
+		n.mu.Lock()
+		cap.users--
+		last := cap.users == 0 && cap.stacked == nil
+		n.mu.Unlock()
+		if last {
+			_ = cap.stop() // logged where it ends
+		}
+	}
+}
+
+// watchLink tells the mirror when records under way may be lost, and joins again when
+// the target comes back.
+func (s *session) watchLink(ctx context.Context) error {
+	gen := s.link.Generation()
+	for {
+		changed := s.link.Changed()
+		up, now := s.link.Up(), s.link.Generation()
+		if up && now != gen {
+			if err := s.join(); err != nil {
+				if refused := new(control.Error); errors.As(err, &refused) {
+					return err
+				}
+				s.c.note(err)
+				changed = closeAfter(ctx, s.c.n.cfg.NetworkRetry)
+			} else {
+				gen = now
+				s.lostMirror()
+				s.c.note(nil)
+			}
+		}
+		s.setLinkDown(!up)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// closeAfter returns a channel that is closed after d, or when ctx ends.
+func closeAfter(ctx context.Context, d time.Duration) <-chan struct{} {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	context.AfterFunc(ctx, cancel)
+	return ctx.Done()
+}
+
+func (s *session) setLinkDown(down bool) {
+	s.mu.Lock()
+	changed := s.linkDown != down
+	s.linkDown = down
+	s.mu.Unlock()
+	if changed {
+		s.c.log.Info("link changed", "up", !down)
+		s.c.signal()
+	}
+}
+
+// onAck takes the target's report.
+func (s *session) onAck(data []byte) {
+	var a ack
+	if err := decodeJSON(data, &a, "acknowledgement"); err != nil {
+		s.c.log.Warn("acknowledgement not understood", "err", err)
+		return
+	}
+	s.mu.Lock()
+	if a.Epoch != s.epoch || a.Session != s.peer {
+		s.mu.Unlock()
+		return
+	}
+	lost := a.MirrorLost > s.ack.MirrorLost
+	s.ack = a
+	s.mu.Unlock()
+	if lost {
+		s.lostMirror()
+	}
+	s.journal.Confirm(a.DurableFrame, a.DurableOp)
+	s.journal.MirrorApplied(a.MirrorApplied)
+	s.lag.applied(a.Applied)
+	if a.Broken != "" {
+		s.cancel(fmt.Errorf("%w: target: %s", errAutoDisc, a.Broken))
+	}
+	s.c.signal()
+}
+
+func (s *session) lastAck() ack {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ack
+}
+
+// target asks the other side for the mirror.
+type target struct{ s *session }
+
+func (t target) ask(ctx context.Context, subject string, query []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // the target applies what is before it first
+	defer cancel()
+	return t.s.link.Request(ctx, subject, query)
+}
+
+func (t target) List(ctx context.Context, q fileop.ListQuery) (r fileop.ListReply, err error) {
+	data, err := t.ask(ctx, listSubject(t.s.c.n.cfg.Name, t.s.c.key), q.Append(nil))
+	if err == nil {
+		err = r.Parse(data)
+	}
+	return r, err
+}
+
+func (t target) Digests(ctx context.Context, q fileop.DigestQuery) (r fileop.DigestReply, err error) {
+	data, err := t.ask(ctx, digestSubject(t.s.c.n.cfg.Name, t.s.c.key), q.Append(nil))
+	if err == nil {
+		err = r.Parse(data)
+	}
+	return r, err
+}
+
+// hintSink turns hints of a capture into those of a root.
+type hintSink struct {
+	m    *mirror.Mirror
+	root int
+	rel  string // the root's path below the capture's directory
+}
+
+func (h hintSink) Dirty(path string, deep bool) {
+	switch {
+	case h.rel == "" || path == h.rel:
+	case within("/"+h.rel, "/"+path):
+	case within("/"+path, "/"+h.rel) && deep:
+		path = h.rel
+	default:
+		return
+	}
+	tmpDirty(h.m, h.root, path, deep)
+}
+
+var _ capture.HintSink = hintSink{}
+
+// relative is path below dir without a leading slash.
+func relative(dir, path string) string {
+	if path == dir {
+		return ""
+	}
+	return path[len(dir)+1:]
+}

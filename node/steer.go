@@ -1,0 +1,334 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"understudy/control"
+	"understudy/mirror"
+	"understudy/repset"
+	"understudy/stream"
+)
+
+// What operators do with a node. The methods are the verbs; handlers wrap them.
+
+// Mount captures dir in write order from now on, over restarts too.
+func (n *Node) Mount(_ context.Context, dir string) (control.MountReply, error) {
+	var reply control.MountReply
+	if err := stackedPossible(); err != nil {
+		return reply, control.Errorf(control.Refused, "", "mount %s: %v", dir, err)
+	}
+	c, err := n.startStacked(dir)
+	if err != nil {
+		return reply, explain(err)
+	}
+	for _, f := range c.stacked.Foreign() {
+		reply.Foreign = append(reply.Foreign, control.ForeignProcess{PID: f.PID, Command: f.Command, Path: f.Path, Write: f.Write})
+	}
+	err = n.state.update(func(d *stateData) {
+		if !contains(d.Mounts, c.dir) {
+			d.Mounts = append(d.Mounts, c.dir)
+		}
+	})
+	return reply, err
+}
+
+// Umount ends the stacked capture of dir.
+func (n *Node) Umount(_ context.Context, dir string) error {
+	n.mu.Lock()
+	c := n.captures[dir]
+	users := 0
+	if c != nil {
+		users = c.users
+	}
+	n.mu.Unlock()
+	if c == nil || c.stacked == nil {
+		return control.Errorf(control.NotFound, "see: understudy status", "%s is not captured in write order", dir)
+	}
+	if users > 0 {
+		return control.Errorf(control.Refused, "disconnect first", "%s is used by %d connections", dir, users)
+	}
+	if err := c.stop(); err != nil {
+		return explain(err)
+	}
+	return n.state.update(func(d *stateData) {
+		kept := d.Mounts[:0]
+		for _, m := range d.Mounts {
+			if m != dir {
+				kept = append(kept, m)
+			}
+		}
+		d.Mounts = kept
+	})
+}
+
+// Connect protects a replication set on a target. It returns when the target has
+// agreed; the mirror then runs by itself.
+func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, error) {
+	cfg := ConnectionConfig{Set: req.Set, Rules: req.Rules, Target: req.Target, Address: req.Address, Map: req.Map, Base: req.Base,
+		Capture: req.Capture, Adopt: req.Adopt}
+	if err := cfg.validate(); err != nil {
+		return 0, control.Errorf(control.BadRequest, "", "connect: %v", err)
+	}
+	c, err := n.newConnection(storedConnection{Key: newSession(), ConnectionConfig: cfg})
+	if err != nil {
+		return 0, explain(err)
+	}
+	n.mu.Lock()
+	for _, other := range n.conns {
+		if other.cfg.Set == cfg.Set && other.cfg.Target == cfg.Target {
+			n.mu.Unlock()
+			return 0, control.Errorf(control.Exists, "disconnect it first", "set %s is connected to %s already, as connection %d", cfg.Set, cfg.Target, other.ID)
+		}
+	}
+	n.startConnection(c)
+	n.mu.Unlock()
+	if err := c.firstSession(ctx); err != nil {
+		c.end(errDisconnected)
+		return 0, explain(err)
+	}
+	err = n.state.update(func(d *stateData) {
+		d.Connections = append(d.Connections, storedConnection{Key: c.key, ConnectionConfig: cfg})
+	})
+	return c.ID, err
+}
+
+// firstSession waits until the first attempt of a new connection succeeded or failed.
+func (c *Connection) firstSession(ctx context.Context) error {
+	var failed error
+	err := c.await(ctx, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		failed = c.failure
+		return c.session != nil || failed != nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// end stops the connection's work and waits for it.
+func (c *Connection) end(cause error) {
+	c.cancel(cause)
+	<-c.done
+	c.n.mu.Lock()
+	defer c.n.mu.Unlock()
+	delete(c.n.conns, c.ID)
+}
+
+// Disconnect ends a connection and deletes its queue (B6.43). The replica stays.
+func (n *Node) Disconnect(ctx context.Context, id int) error {
+	c, err := n.connection(id)
+	if err != nil {
+		return err
+	}
+	c.end(errDisconnected)
+	if err := n.state.update(func(d *stateData) {
+		kept := d.Connections[:0]
+		for _, s := range d.Connections {
+			if s.Key != c.key {
+				kept = append(kept, s)
+			}
+		}
+		d.Connections = kept
+	}); err != nil {
+		return err
+	}
+	return c.leave(ctx)
+}
+
+// leave tells the target. One that cannot be reached keeps its half; that is no error
+// of the disconnect, but the operator should know.
+func (c *Connection) leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	l, err := stream.Dial(ctx, stream.LinkConfig{Addr: c.cfg.Address, Secret: c.n.cfg.Secret, Name: c.n.cfg.Name, Log: c.log})
+	if err == nil {
+		defer l.Close()
+		var raw []byte
+		if raw, err = json.Marshal(leaveRequest{Source: c.n.cfg.Name, Connection: c.key}); err == nil {
+			_, err = l.Request(ctx, leaveSubject, raw)
+		}
+	}
+	if err != nil {
+		c.log.Warn("target not told of the disconnect", "err", err)
+	}
+	return nil
+}
+
+func (n *Node) connection(id int) (*Connection, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c := n.conns[id]; c != nil {
+		return c, nil
+	}
+	return nil, control.Errorf(control.NotFound, "see: understudy status", "no connection %d", id)
+}
+
+// live is a connection's present session.
+func (n *Node) live(id int) (*session, error) {
+	c, err := n.connection(id)
+	if err != nil {
+		return nil, err
+	}
+	s := c.current()
+	if s == nil {
+		return nil, control.Errorf(control.NotReady, "wait until the target is reached", "connection %d has no session: %s", id, c.status().LastError)
+	}
+	return s, nil
+}
+
+// Mirror starts, stops, pauses or resumes a connection's mirror (B7.23 to B7.28).
+func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
+	s, err := n.live(req.ID)
+	if err != nil {
+		return err
+	}
+	switch req.Action {
+	case "pause":
+		s.mirror.Pause()
+	case "resume":
+		s.mirror.Resume()
+	case "stop":
+		s.mirror.Stop()
+	case "start":
+		o := mirror.Options{Mode: mirror.Diff, Newer: req.Newer, Checksum: req.Checksum || req.ChecksumAll, ChecksumAll: req.ChecksumAll, AttributesOnly: req.Attributes}
+		switch req.Mode {
+		case "", "full":
+			o = mirror.Options{Mode: mirror.Full}
+		case "diff":
+		default:
+			return control.Errorf(control.BadRequest, "full or diff", "mirror mode %q", req.Mode)
+		}
+		s.mirror.Stop() // one that runs ends; the driver then takes the order
+		s.order(o)
+	default:
+		return control.Errorf(control.BadRequest, "start, stop, pause or resume", "mirror action %q", req.Action)
+	}
+	return nil
+}
+
+// Settle waits until everything captured before the call is applied on the target.
+func (n *Node) Settle(ctx context.Context, id int) error {
+	c, err := n.connection(id)
+	if err != nil {
+		return err
+	}
+	return c.settle(ctx)
+}
+
+// Calculate measures a set and remembers the size for the percentage (B5.53).
+func (n *Node) Calculate(ctx context.Context, req control.CalculateRequest) (control.Size, error) {
+	cfg := ConnectionConfig{Rules: req.Rules}
+	var c *Connection
+	if req.ID != 0 {
+		var err error
+		if c, err = n.connection(req.ID); err != nil {
+			return control.Size{}, err
+		}
+		cfg = c.cfg
+	}
+	rules, err := cfg.rules()
+	if err != nil {
+		return control.Size{}, control.Errorf(control.BadRequest, "", "%v", err)
+	}
+	sz, err := repset.Measure(ctx, rules, nil)
+	if err != nil {
+		return control.Size{}, explain(err)
+	}
+	if c != nil {
+		c.mu.Lock()
+		c.size = sz
+		c.mu.Unlock()
+	}
+	return control.Size{Files: sz.Files, Dirs: sz.Dirs, Bytes: sz.Bytes}, nil
+}
+
+// Status shows the node.
+func (n *Node) Status() control.Status {
+	st := control.Status{Name: n.cfg.Name, Version: Version(), Connections: []control.Connection{}, Replicas: []control.Replica{}, Captures: []control.Capture{}}
+	n.mu.Lock()
+	var conns []*Connection
+	for _, c := range n.conns {
+		conns = append(conns, c)
+	}
+	var reps []*replica
+	for _, r := range n.replicas {
+		reps = append(reps, r)
+	}
+	for _, c := range n.captures {
+		s := c.backend.Stats()
+		st.Captures = append(st.Captures, control.Capture{Dir: c.dir, Backend: c.name, Fidelity: c.backend.Fidelity().String(),
+			Ops: s.Ops, WriteBytes: s.WriteBytes, Overflows: s.Overflows, Unwatched: s.Unwatched})
+	}
+	n.mu.Unlock()
+	for _, c := range conns {
+		st.Connections = append(st.Connections, c.status())
+	}
+	for _, r := range reps {
+		st.Replicas = append(st.Replicas, r.status())
+	}
+	sort.Slice(st.Connections, func(i, j int) bool { return st.Connections[i].ID < st.Connections[j].ID })
+	sort.Slice(st.Replicas, func(i, j int) bool {
+		return st.Replicas[i].Source+st.Replicas[i].Set < st.Replicas[j].Source+st.Replicas[j].Set
+	})
+	sort.Slice(st.Captures, func(i, j int) bool { return st.Captures[i].Dir < st.Captures[j].Dir })
+	return st
+}
+
+func (r *replica) status() control.Replica {
+	a, st := r.ack(), r.app.Stats()
+	out := control.Replica{Source: r.info.Source, Set: r.info.Set, State: a.State, Usable: a.Usable, AppliedOp: uint64(a.Applied),
+		UnknownOps: st.Unknown, LastError: a.Err, Unsupported: st.NotPermitted}
+	if got := uint64(r.recv.Stats().Op); got > out.AppliedOp {
+		out.QueuedOps = got - out.AppliedOp
+	}
+	if a.Broken != "" {
+		out.LastError = a.Broken
+	}
+	for _, root := range r.info.Roots {
+		out.Paths = append(out.Paths, root.Path)
+	}
+	return out
+}
+
+// resumeConnections starts what is configured and what is remembered.
+func (n *Node) resumeConnections() error {
+	var stored []storedConnection
+	n.state.read(func(d *stateData) { stored = append(stored, d.Connections...) })
+	for _, cfg := range n.cfg.Connections {
+		stored = mergeConfigured(stored, cfg)
+	}
+	if err := n.state.update(func(d *stateData) { d.Connections = stored }); err != nil {
+		return err
+	}
+	if !n.cfg.AutoReconnect {
+		return nil
+	}
+	for _, st := range stored {
+		c, err := n.newConnection(st)
+		if err != nil {
+			return fmt.Errorf("connection %s to %s: %w", st.Set, st.Target, err)
+		}
+		n.mu.Lock()
+		n.startConnection(c)
+		n.mu.Unlock()
+	}
+	return nil
+}
+
+// mergeConfigured adds a configured connection to the remembered ones; one that is
+// known keeps its key, and so its replica.
+func mergeConfigured(stored []storedConnection, cfg ConnectionConfig) []storedConnection {
+	for i := range stored {
+		if stored[i].Set == cfg.Set && stored[i].Target == cfg.Target {
+			stored[i].ConnectionConfig = cfg
+			return stored
+		}
+	}
+	return append(stored, storedConnection{Key: newSession(), ConnectionConfig: cfg})
+}

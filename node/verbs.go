@@ -1,0 +1,83 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"understudy/control"
+)
+
+// verb makes a handler of a function with a typed request.
+func verb[Req any](f func(ctx context.Context, req Req) (any, error)) control.Handler {
+	return func(ctx context.Context, raw json.RawMessage) (any, error) {
+		var req Req
+		if err := control.Decode(raw, &req); err != nil {
+			return nil, err
+		}
+		reply, err := f(ctx, req)
+		return reply, explain(err)
+	}
+}
+
+type nothing struct{}
+
+// maxSettle bounds how long one request waits.
+const maxSettle = 24 * time.Hour
+
+func (n *Node) serveControl() (stop func(), err error) {
+	return control.Serve(n.srv, n.cfg.Name, map[string]control.Handler{
+		"version": verb(func(context.Context, nothing) (any, error) {
+			return control.Version{Name: n.cfg.Name, Version: Version()}, nil
+		}),
+		"status": verb(func(context.Context, nothing) (any, error) { return n.Status(), nil }),
+		"mount": verb(func(ctx context.Context, r control.DirRequest) (any, error) {
+			return n.Mount(ctx, r.Dir)
+		}),
+		"umount": verb(func(ctx context.Context, r control.DirRequest) (any, error) {
+			return nothing{}, n.Umount(ctx, r.Dir)
+		}),
+		"connect": verb(func(ctx context.Context, r control.ConnectRequest) (any, error) {
+			id, err := n.Connect(ctx, r)
+			return control.ConnectReply{ID: id}, err
+		}),
+		"disconnect": verb(func(ctx context.Context, r control.IDRequest) (any, error) {
+			return nothing{}, n.Disconnect(ctx, r.ID)
+		}),
+		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
+			return nothing{}, n.Mirror(ctx, r)
+		}),
+		"transmission": verb(func(_ context.Context, r control.PauseRequest) (any, error) {
+			return nothing{}, n.pauseTransmission(r.ID, r.Pause)
+		}),
+		"settle": verb(func(ctx context.Context, r control.SettleRequest) (any, error) {
+			wait := time.Duration(r.TimeoutMS) * time.Millisecond
+			if wait <= 0 || wait > maxSettle {
+				wait = maxSettle
+			}
+			ctx, cancel := context.WithTimeout(ctx, wait)
+			defer cancel()
+			return nothing{}, n.Settle(ctx, r.ID)
+		}),
+		"calculate": verb(func(ctx context.Context, r control.CalculateRequest) (any, error) {
+			return n.Calculate(ctx, r)
+		}),
+		"target": verb(func(ctx context.Context, r control.PauseRequest) (any, error) {
+			return nothing{}, n.pauseTarget(ctx, r.Source, r.Pause)
+		}),
+	})
+}
+
+func (n *Node) pauseTransmission(id int, pause bool) error {
+	c, err := n.connection(id)
+	if err != nil {
+		return err
+	}
+	if pause {
+		c.valve.Pause()
+	} else {
+		c.valve.Resume()
+	}
+	c.signal()
+	return nil
+}
