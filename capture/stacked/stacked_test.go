@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -181,10 +182,12 @@ func brief(op fileop.Op) string {
 	if op.Last {
 		s += " last"
 	}
+	names := make([]string, 0, len(op.Xattrs))
 	for _, x := range op.Xattrs {
-		s += " " + x.Name
+		names = append(names, " "+x.Name)
 	}
-	return s
+	slices.Sort(names)
+	return s + strings.Join(names, "")
 }
 
 // identity of a path below.
