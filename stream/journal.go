@@ -258,13 +258,15 @@ func (j *Journal) Close(ctx context.Context) error {
 		return nil
 	}
 	j.closed = true
-	running := j.running
 	j.mu.Unlock()
 	var err error
-	if running != nil && j.Err() == nil {
+	if j.Err() == nil {
 		err = j.Sync(ctx)
 	}
 	close(j.stop)
+	j.mu.Lock()
+	running := j.running
+	j.mu.Unlock()
 	if running != nil {
 		<-running
 	}

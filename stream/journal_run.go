@@ -28,6 +28,12 @@ func (j *Journal) Run(ctx context.Context) error {
 	done := make(chan struct{})
 	defer close(done)
 	j.mu.Lock()
+	select {
+	case <-j.stop:
+		j.mu.Unlock()
+		return nil
+	default:
+	}
 	j.running = done
 	j.mu.Unlock()
 	pub, err := newPublisher(j.st.nc, j.st.subject, j.st.last.Frame, storeWindow, j.stored, func() { poke(j.wake) })

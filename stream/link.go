@@ -40,9 +40,16 @@ type Link struct {
 	control, bulk *nats.Conn
 
 	mu      sync.Mutex // guards what follows
+	up      [2]bool    // of control and bulk, as their callbacks said
 	gen     uint64
+	closed  bool
 	changed chan struct{} // closed and replaced at each change of state
 }
+
+const (
+	controlConn = iota
+	bulkConn
+)
 
 // Dial connects to a peer. Later interruptions heal by themselves, a first connection
 // that fails is an error.
@@ -54,25 +61,25 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	l := &Link{gen: 1, changed: make(chan struct{})}
-	open := func(kind string, ping time.Duration, onChange func(reconnected bool)) (*nats.Conn, error) {
+	l := &Link{gen: 1, up: [2]bool{true, true}, changed: make(chan struct{})}
+	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
 		d := &linkDialer{first: ctx}
 		nc, err := nats.Connect("nats://"+cfg.Addr, nats.Name(Token(cfg.Name)+"/"+kind), keyOption(key, pub),
 			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
 			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),
-			nats.DisconnectErrHandler(func(*nats.Conn, error) { onChange(false) }),
-			nats.ReconnectHandler(func(*nats.Conn) { onChange(true) }))
+			nats.DisconnectErrHandler(func(*nats.Conn, error) { l.note(conn, false) }),
+			nats.ReconnectHandler(func(*nats.Conn) { l.note(conn, true) }))
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", cfg.Addr, connError(err))
 		}
 		d.connected()
 		return nc, nil
 	}
-	if l.control, err = open("control", controlPing, func(bool) { l.note(false) }); err != nil {
+	if l.control, err = open(controlConn, "control", controlPing); err != nil {
 		return nil, err
 	}
-	if l.bulk, err = open("bulk", bulkPing, l.note); err != nil {
+	if l.bulk, err = open(bulkConn, "bulk", bulkPing); err != nil {
 		l.control.Close()
 		return nil, err
 	}
@@ -120,21 +127,31 @@ func socketOptions(_, _ string, c syscall.RawConn) error {
 
 // note tells waiters that the state changed; a bulk connection that came back begins
 // a new generation.
-func (l *Link) note(reconnected bool) {
+func (l *Link) note(conn int, up bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if reconnected {
+	if conn == bulkConn && up {
 		l.gen++
 	}
+	l.up[conn] = up
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// Up reports whether both connections stand.
-func (l *Link) Up() bool { return l.control.IsConnected() && l.bulk.IsConnected() }
+// Up reports whether both connections stand. It never waits: the client library's own
+// question would, behind a write to a slow peer.
+func (l *Link) Up() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up[controlConn] && l.up[bulkConn]
+}
 
 // Closed reports whether Close was called.
-func (l *Link) Closed() bool { return l.control.IsClosed() }
+func (l *Link) Closed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
 
 // Generation counts the bulk connections so far, from 1. When it grows, mirror frames
 // under way may be lost.
@@ -178,7 +195,10 @@ func (l *Link) RTT() (time.Duration, error) {
 
 // Close ends both connections.
 func (l *Link) Close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
 	l.control.Close()
 	l.bulk.Close()
-	l.note(false)
+	l.note(controlConn, false)
 }

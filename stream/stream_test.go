@@ -310,6 +310,7 @@ func TestForeignHistoryInTargetIsBroken(t *testing.T) {
 	b := fileop.NewBuilder(fileop.LaneQueue, testEpoch, 1, 0)
 	b.Add(fileop.AppendRecord(nil, write(77, 100)), 0)
 	_, _, d := b.Finish()
+	eventually(t, "asked", func() bool { return p.tx.Stats().Resends == 1 })
 	put(t, p.j, 1, 1, 100)
 	if err := p.j.Sync(testCtx(t)); err != nil {
 		t.Fatal(err)
@@ -317,14 +318,15 @@ func TestForeignHistoryInTargetIsBroken(t *testing.T) {
 	if _, err := p.r.st.js.Publish(testCtx(t), p.r.st.subject, d); err != nil {
 		t.Fatal(err)
 	}
-	put(t, p.j, 2, 2, 100)
 	p.valve.Resume()
+	eventually(t, "asked again", func() bool { return p.tx.Stats().Resends == 2 })
+	put(t, p.j, 2, 2, 100)
 	select {
 	case err := <-p.txDone:
 		if !errors.Is(err, ErrBroken) {
 			t.Fatal(err)
 		}
 	case <-time.After(deadline):
-		t.Fatal("not noticed")
+		t.Fatalf("not noticed: %+v", p.tx.Stats())
 	}
 }

@@ -32,6 +32,9 @@ func (t *Transmitter) resume(ctx context.Context) error {
 	t.ops = nil
 	t.stats.Frame, t.stats.Op = pos.Frame, pos.Seq
 	t.stats.Resends++
+	if _, at := t.j.stateOf(pos.Frame + 1); at == frameAhead {
+		t.stats.LastError, t.stats.TargetFull = "", false // nothing is left to send
+	}
 	if t.lastT.IsZero() {
 		t.lastT = time.Now() // how old the first frame is shows when it comes from Q
 	}
