@@ -31,8 +31,8 @@ func newContent() *content {
 	return &content{pages: map[int64]*page{}, dirty: map[int64]struct{}{}}
 }
 
-// fork returns a content of the same bytes. Neither owns the pages: each copies a page
-// before it changes it.
+// fork returns a content of the same bytes that owns none of the pages and copies each
+// before it changes it. c itself still owns them, so it must be replaced by a fork too.
 func (c *content) fork() *content {
 	return &content{c.size, maps.Clone(c.pages), c.sums, maps.Clone(c.dirty)}
 }
@@ -79,20 +79,37 @@ func (c *content) read(off, n int64) []byte {
 
 // zero makes a range zeros. It may reach past the end, which does not move.
 func (c *content) zero(off, end int64) {
-	for i, p := range c.pages {
+	for _, i := range c.within(off, end) {
 		lo, hi := max(off, i*pageSize)-i*pageSize, min(end, (i+1)*pageSize)-i*pageSize
-		switch {
-		case lo >= hi:
-		case lo == 0 && hi == pageSize:
+		if lo == 0 && hi == pageSize {
 			c.drop(i)
-		default:
-			if p.owner != c {
-				p = c.own(i)
-			}
-			c.dirty[i] = struct{}{}
-			clear(p.b[lo:hi])
+		} else {
+			clear(c.own(i).b[lo:hi])
 		}
 	}
+}
+
+// within lists the pages that overlap a range.
+func (c *content) within(off, end int64) []int64 {
+	var list []int64
+	if off >= end {
+		return nil
+	}
+	first, last := off/pageSize, (end-1)/pageSize
+	if last-first < int64(len(c.pages)) {
+		for i := first; i <= last; i++ {
+			if c.pages[i] != nil {
+				list = append(list, i)
+			}
+		}
+		return list
+	}
+	for i := range c.pages {
+		if first <= i && i <= last {
+			list = append(list, i)
+		}
+	}
+	return list
 }
 
 func (c *content) truncate(n int64) {

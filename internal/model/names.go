@@ -120,10 +120,11 @@ func (t *tree) rename(op *fileop.Op) error {
 
 // move takes o from one place to another. A place in an unknown directory is none.
 func (t *tree) move(o *object, from, to place) {
-	if !slices.Contains(o.names, from) && len(o.names) > 0 {
-		from = o.names[0] // it moved before it was mirrored
+	if slices.Contains(o.names, from) {
+		t.unbind(from)
+	} else if len(o.names) > 0 {
+		t.unbind(o.names[0]) // it moved before it was mirrored
 	}
-	t.unbind(from)
 	if t.objs[to.dir] == nil {
 		if len(o.names) == 0 {
 			t.forget(o)
