@@ -20,6 +20,7 @@ type StressOptions struct {
 	NoSpecial   bool            // no fifos, sockets and devices
 	NoWhiteout  bool            // no RENAME_WHITEOUT
 	NoTrusted   bool            // no trusted.* attributes
+	NoTmpfile   bool            // no O_TMPFILE (go-fuse's stock loopback cannot link one)
 	NoFalloc    bool            // no fallocate
 	Stop        <-chan struct{} `json:"-"` // ends early when closed; may be nil
 	MaxFileSize int             // bytes; 256 KiB if 0
