@@ -171,7 +171,11 @@ func newPair(t testing.TB, jc JournalConfig, rc ReceiverConfig) *pair {
 	p.proxy = newProxy(t, p.dst.Addr().String())
 	p.j = openJournal(t, p.src, jc)
 	p.r = openReceiver(t, p.dst, rc)
-	p.l = dial(t, p.proxy.addr())
+	addr := p.proxy.addr()
+	if _, bench := t.(*testing.B); bench {
+		addr = p.dst.Addr().String()
+	}
+	p.l = dial(t, addr)
 	goRun(t, p.j.Run)
 	p.tx = NewTransmitter(p.j, p.l, TransmitterConfig{Connection: "accounts", Source: "alpha", Gate: p.valve}, quiet())
 	p.txDone, _ = goRun(t, p.tx.Run)

@@ -16,7 +16,7 @@ import (
 const (
 	DefaultMemoryMax    = 128 << 20 // QMemoryBufferMax
 	DefaultMirrorWindow = 16 << 20
-	DefaultTailMax      = 16 << 20 // twice the transmitter's window
+	DefaultTailMax      = 32 << 20 // some times the transmitter's window
 	storeWindow         = 32 << 20 // under way to Q; the stream's inbound queue holds 128 MiB
 	// mirrorSlack is what may be logged without credit on top of twice the window:
 	// entries that a rename brings in are logged inside an application's call.

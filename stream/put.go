@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -43,7 +44,7 @@ func (j *Journal) put(op *fileop.Op, lane fileop.Lane) (fileop.Seq, error) {
 	*buf = rec
 	records.Put(buf)
 	if err != nil {
-		if lane == fileop.LaneQueue {
+		if lane == fileop.LaneQueue && !errors.Is(err, ErrClosed) {
 			j.fail(err)
 			return 0, j.Err()
 		}

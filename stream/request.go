@@ -49,7 +49,7 @@ func (s *Server) Handle(subject string, fn func(ctx context.Context, data []byte
 		case <-ctx.Done():
 			return
 		}
-		if !s.begin(&running) {
+		if !s.begin(ctx, &running) {
 			<-slots
 			return
 		}
@@ -67,14 +67,20 @@ func (s *Server) Handle(subject string, fn func(ctx context.Context, data []byte
 		cancel()
 		return nil, fmt.Errorf("serve %s: %w", subject, err)
 	}
-	return func() { _ = sub.Unsubscribe(); cancel(); running.Wait() }, nil
+	return func() {
+		_ = sub.Unsubscribe()
+		s.mu.Lock()
+		cancel() // under mu: no handler begins after this
+		s.mu.Unlock()
+		running.Wait()
+	}, nil
 }
 
-// begin counts a running handler unless the server is closing.
-func (s *Server) begin(running *sync.WaitGroup) bool {
+// begin counts a running handler unless it is to stop or the server is closing.
+func (s *Server) begin(ctx context.Context, running *sync.WaitGroup) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || ctx.Err() != nil {
 		return false
 	}
 	s.work.Add(1)

@@ -29,7 +29,7 @@ func (t *Transmitter) resume(ctx context.Context) error {
 	t.pub, t.gen, t.pos = pub, gen, pos
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.ops = nil
+	t.ops, t.stats.InFlight = nil, 0
 	t.stats.Frame, t.stats.Op = pos.Frame, pos.Seq
 	t.stats.Resends++
 	if _, at := t.j.stateOf(pos.Frame + 1); at == frameAhead {
@@ -129,6 +129,7 @@ func (t *Transmitter) sendQueue(ctx context.Context, q *outgoing) error {
 	t.mu.Lock()
 	t.ops = append(t.ops, q.after.Seq)
 	t.stats.WireBytes += uint64(len(q.data) + wireOverhead)
+	t.stats.InFlight += len(q.data)
 	t.mu.Unlock()
 	if err := t.pub.publish(q.data, q.at); err != nil {
 		return err
@@ -172,6 +173,7 @@ func (t *Transmitter) acked(i uint64, f flight) {
 	t.mu.Lock()
 	t.stats.Frames++
 	t.stats.Bytes += uint64(f.bytes)
+	t.stats.InFlight = max(0, t.stats.InFlight-f.bytes)
 	t.stats.Frame = i
 	if len(t.ops) > 0 {
 		t.stats.Op, t.ops = t.ops[0], t.ops[1:]

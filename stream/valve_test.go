@@ -80,20 +80,28 @@ func TestPacerLetsFewThroughAndSpacesMany(t *testing.T) {
 		if frames < flushBurst && d != 0 {
 			t.Fatalf("frame %d waits %v", frames, d)
 		}
-		if d > flushEvery {
+		if d > flushBusy || d > flushEvery && frames <= flushStreak {
 			t.Fatalf("frame %d waits %v", frames, d)
 		}
 		now = now.Add(d)
 		p.sealed(now)
 		now = now.Add(50 * time.Microsecond)
 	}
-	if most := int(time.Second/flushEvery) + flushBurst + 1; frames > most || frames < most-20 {
+	lasting := time.Second - (flushStreak-flushBurst)*flushEvery
+	if most := flushStreak + int(lasting/flushBusy) + 2; frames > most || frames < most-10 {
 		t.Fatalf("%d frames in %v", frames, now.Sub(at))
+	}
+	now = now.Add(50 * time.Millisecond)
+	for i := range flushBurst {
+		if d := p.due(now); d != 0 {
+			t.Fatalf("after a pause frame %d waits %v", i, d)
+		}
+		p.sealed(now)
 	}
 	for range 1000 {
 		p.sealed(now) // sealed for their size
 	}
-	if d := p.due(now); d > 2*flushEvery {
+	if d := p.due(now); d > flushBusy {
 		t.Fatalf("waits %v after large frames", d)
 	}
 }
