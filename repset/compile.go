@@ -230,6 +230,6 @@ func (n *node) settle() {
 			delete(n.children, name)
 			continue
 		}
-		n.leads = n.leads || c.leads || c.selfFile
+		n.leads = n.leads || c.leads
 	}
 }
