@@ -67,6 +67,8 @@ func TestUnlinkedReferenced(t *testing.T) {
 	known := func() int {
 		c.fs.nodes.mu.RLock()
 		defer c.fs.nodes.mu.RUnlock()
+		c.fs.fds.mu.Lock()
+		defer c.fs.fds.mu.Unlock()
 		n := 0
 		for _, node := range c.fs.nodes.byID {
 			if node.pinned && node != c.fs.root {

@@ -11,11 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// as runs a shell script as another user, in dir.
+// as runs a shell script as another user, in dir. The shell goes there itself: while
+// this process starts a program it may not serve.
 func as(t testing.TB, dir string, uid, gid uint32, groups []uint32, script string) error {
 	t.Helper()
-	cmd := exec.Command("/bin/sh", "-c", script)
-	cmd.Dir = dir
+	cmd := exec.Command("/bin/sh", "-c", "cd "+dir+" && "+script)
+	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
 	out, err := cmd.CombinedOutput()
 	if len(out) > 0 {
@@ -154,9 +155,7 @@ func TestExecAndDevices(t *testing.T) {
 	must(t, err)
 	must(t, os.WriteFile(dir+"/id", id, 0o755))
 	must(t, os.Chmod(dir+"/id", 0o755|os.ModeSetuid))
-	cmd := exec.Command(dir+"/id", "-u")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
-	if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != "0" {
+	if out, err := idAs(dir); err != nil || strings.TrimSpace(string(out)) != "0" {
 		t.Errorf("set-user-ID program says %q, %v", out, err)
 	}
 	must(t, unix.Mknod(dir+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
@@ -165,11 +164,17 @@ func TestExecAndDevices(t *testing.T) {
 	must(t, os.Chown(dir+"/id", 0, 0))
 	must(t, os.Chmod(dir+"/id", 0o757|os.ModeSetuid))
 	must(t, as(t, dir, 1000, 1000, nil, "printf '\\177' 1<>id"))
-	cmd = exec.Command(dir+"/id", "-u")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
-	if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != "1000" {
+	if out, err := idAs(dir); err != nil || strings.TrimSpace(string(out)) != "1000" {
 		t.Errorf("program written to says %q, %v", out, err)
 	}
+}
+
+// idAs runs the program id in dir as a user.
+func idAs(dir string) ([]byte, error) {
+	cmd := exec.Command("/bin/sh", "-c", "exec "+dir+"/id -u")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+	return cmd.Output()
 }
 
 func TestFifo(t *testing.T) {

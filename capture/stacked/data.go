@@ -69,12 +69,12 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.
 }
 
 // Write writes data, which stays ours until we answer, and logs as much as was written.
-func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	o := f.file(in.Fh)
 	if o == nil {
 		return 0, fuse.EBADF
 	}
-	f.sinks.pace(cancel)
+	f.sinks.pace()
 	n, err := f.write(o, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	if err != nil {
 		return 0, status(err)

@@ -54,12 +54,12 @@ func (c *changes) resized(err error) {
 }
 
 // Fallocate has the modes the kernel forwards: keep size, punch hole, zero range.
-func (f *fileSystem) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
+func (f *fileSystem) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Status {
 	o := f.file(in.Fh)
 	if o == nil {
 		return fuse.EBADF
 	}
-	f.sinks.pace(cancel)
+	f.sinks.pace()
 	return status(f.change(o.n, o.fd, func(c *changes) error { return c.fallocate(in) }))
 }
 
@@ -92,12 +92,12 @@ const (
 
 // CopyFileRange copies below. While a mirror runs the target may lack what is copied
 // from, so the bytes are logged.
-func (f *fileSystem) CopyFileRange(cancel <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
+func (f *fileSystem) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) (uint32, fuse.Status) {
 	src, dst := f.file(in.FhIn), f.files.get(in.FhOut)
 	if src == nil || dst == nil {
 		return 0, fuse.EBADF
 	}
-	f.sinks.pace(cancel)
+	f.sinks.pace()
 	s := f.locks.lockAll(nil, []fileop.ObjID{src.n.obj, dst.n.obj})
 	defer s.unlock()
 	whole := in.Len >= minCopyRange && f.mirrors.Load() == 0

@@ -11,7 +11,7 @@ import (
 )
 
 // SetAttr is chmod, chown, utimensat and truncate in one.
-func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n, fd, err := f.hold(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -24,7 +24,7 @@ func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fu
 		}
 	}
 	if _, ok := in.GetSize(); ok {
-		f.sinks.pace(cancel)
+		f.sinks.pace()
 	}
 	var st unix.Stat_t
 	err = f.change(n, fd, func(c *changes) error {

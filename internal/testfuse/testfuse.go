@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,10 +34,12 @@ func Need(t testing.TB) {
 // Watchdog ends every FUSE connection at mountpoint and unmounts it lazily: when the
 // test ends, when it takes longer than d (0: a minute), and when this process dies of
 // a panic or a signal. Call it before anything is mounted there, or after; it looks
-// when it acts. After d the test is failed too.
+// when it acts. After d the test is failed too, if it is still able to.
 //
-// The last case is the work of a child process, which waits for this one to end. It
-// knows the mount by its path only, so mountpoint should be a directory of the test's.
+// The last two are the work of a child process: a Go program that waits for its own
+// mount in the wrong place (starting a program with its directory or its file there is
+// one) stops as a whole. The child knows the mount by its path, so mountpoint should
+// be a directory of the test's own.
 func Watchdog(t testing.TB, mountpoint string, d time.Duration) {
 	t.Helper()
 	if d == 0 {
@@ -48,7 +51,7 @@ func Watchdog(t testing.TB, mountpoint string, d time.Duration) {
 	if real, err := filepath.EvalSymlinks(mountpoint); err == nil {
 		mountpoint = real
 	}
-	stop := guard(t, mountpoint)
+	stop := guard(t, mountpoint, d)
 	timer := time.AfterFunc(d, func() {
 		t.Errorf("watchdog: mount %s cut off after %v", mountpoint, d)
 		End(mountpoint)
@@ -110,23 +113,31 @@ func ensureFusectl() error {
 	return nil
 }
 
-// guardScript waits until its standard input ends, which it does when the writer dies.
-// "done" on it means the test ended well.
-const guardScript = `read word; [ "$word" = done ] && exit 0
-while read -r _ _ dev _ at _; do
-	[ "$at" = "$1" ] && echo 1 >"$2/${dev#*:}/abort" 2>/dev/null
-done </proc/self/mountinfo
-umount -l "$1" 2>/dev/null; umount -l "$1" 2>/dev/null; exit 0`
+// guardScript waits until its standard input ends, which it does when the writer dies,
+// or the time is over. "done" on it means the test ended well.
+const guardScript = `end() {
+	while read -r _ _ dev _ at _; do
+		[ "$at" = "$1" ] && echo 1 >"$2/${dev#*:}/abort" 2>/dev/null
+	done </proc/self/mountinfo
+	umount -l "$1" 2>/dev/null; umount -l "$1" 2>/dev/null
+}
+(sleep "$3"; end "$1" "$2") </dev/null &
+read word
+kill $! 2>/dev/null
+[ "$word" = done ] || end "$1" "$2"
+exit 0`
 
 // guard starts the child that outlives a panic. Without a shell there is none.
-func guard(t testing.TB, mountpoint string) (stop func()) {
+func guard(t testing.TB, mountpoint string, d time.Duration) (stop func()) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatalf("watchdog of %s: %v", mountpoint, err)
 	}
-	cmd := exec.Command("/bin/sh", "-c", guardScript, "watchdog", mountpoint, fusectl)
+	seconds := strconv.Itoa(int(d/time.Second) + 1)
+	cmd := exec.Command("/bin/sh", "-c", guardScript, "watchdog", mountpoint, fusectl, seconds)
 	cmd.Stdin = r
 	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // not killed with our process group
 	err = cmd.Start()
 	r.Close()
 	if err != nil {
