@@ -35,7 +35,7 @@ type Applier struct {
 	marks    map[key][]mark // content read since the last durable position (exact.go)
 	lists    map[key]*nameList
 	pos      Position
-	until    fileop.Seq // Recovering up to here
+	rebooted bool       // between the last stop and Open
 	aborted  fileop.Seq // mirror records up to here are not waited for
 	credit   int        // bytes of mirror data since OnMirrorApplied
 	ck       checkpoints
@@ -110,13 +110,10 @@ func (a *Applier) open() (err error) {
 	if a.pos.Epoch != a.cfg.Epoch {
 		a.pos, a.unclean = Position{Epoch: a.cfg.Epoch}, false
 	}
-	a.until = a.pos.Applied
 	for _, t := range a.trees {
 		a.bindRoot(t, t.Source)
 	}
-	if ok && m.BootID != a.boot {
-		a.high.set(a.pos.Epoch, 0) // nothing said before this boot can be trusted
-	}
+	a.rebooted = ok && m.BootID != a.boot
 	if !a.unclean {
 		// From here on the names on disk may run ahead of the catalog.
 		if err := a.cat.storeMeta(meta{Position: a.pos, BootID: a.boot}); err != nil {

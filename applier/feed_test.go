@@ -138,7 +138,12 @@ func testConfig(t testing.TB, dir string) Config {
 		Roots: []Root{{Source: rootID, Path: filepath.Join(dir, "target")}}}
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger {
+	if os.Getenv("APPLIER_LOG") != "" {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return slog.New(slog.NewTextHandler(io.Discard, nil))
+}
 
 // bench is an applier running on a script.
 type rig struct {

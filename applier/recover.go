@@ -1,1 +1,158 @@
 package applier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/fileop"
+)
+
+// Recover makes the target ready for Run after an unclean stop. frames are those of the
+// queue lane after Position.Frame, up to the last received; after a killed process only
+// those up to the operation that was under way are read, after a power cut all.
+//
+// It puts every name back to what it was at Position (see rewind), so that the
+// operations after it can be applied again. Until the last of those that may have been
+// applied before is applied again, Position.Recovering holds. Mirror data that was under
+// way is lost: such a run will not make the target usable.
+//
+// It may be interrupted and called again, also by the next process.
+func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, error]) error {
+	if !a.unclean {
+		return nil
+	}
+	a.ctx = ctx
+	rw := newRewind(a)
+	if err := a.readTouched(ctx, rw, frames); err != nil {
+		return fmt.Errorf("recover target: %w", err)
+	}
+	err := a.retrying(ctx, "rewind names", func() error {
+		rw.restart()
+		return rw.run()
+	})
+	if err == nil {
+		err = a.retrying(ctx, "put back content", func() error { return a.restoreSaves() })
+	}
+	if err == nil {
+		err = a.cat.err
+	}
+	if err != nil {
+		return fmt.Errorf("recover target: %w", err)
+	}
+	a.log.Info("target names rewound", "seq", a.pos.Applied, "until", a.pos.Until,
+		"touched", len(rw.objs), "rescued", rw.rescuedCount, "recreated", rw.placeholders)
+	if a.pos.Run != 0 {
+		a.needRemirror("stopped while mirroring")
+	}
+	a.pos.Recovering = a.pos.Applied < a.pos.Until
+	if err := a.checkpointNow(ctx); err != nil {
+		return fmt.Errorf("recover target: %w", err)
+	}
+	a.unclean = false
+	a.show()
+	return nil
+}
+
+// readTouched collects what the operations that may have been applied touched.
+func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[fileop.Frame, error]) error {
+	high := a.high.get(a.pos.Epoch)
+	rw.full = a.rebooted
+	if !rw.full && high <= a.pos.Applied {
+		return nil
+	}
+	last, chain, until := a.pos.FrameLast, a.pos.Chain, a.pos.Applied
+	for f, err := range frames {
+		if err = errors.Join(err, ctx.Err()); err != nil {
+			return fmt.Errorf("read frames: %w", err)
+		}
+		if err := f.Follows(a.pos.Epoch, last, chain); err != nil {
+			return fmt.Errorf("%w: %w", ErrProtocol, err)
+		}
+		last, chain = f.Last(), f.Chain
+		r := f.Records()
+		for {
+			var op fileop.Op
+			ok, err := r.Next(&op)
+			if err != nil {
+				return fmt.Errorf("%w: %w", ErrProtocol, err)
+			}
+			if !ok || !rw.full && op.Seq > high {
+				break
+			}
+			if op.Seq > a.pos.Applied {
+				rw.touch(&op)
+				until = op.Seq
+				a.aborted = max(a.aborted, op.Other)
+			}
+		}
+		if !rw.full && last >= high {
+			break
+		}
+	}
+	a.pos.Until = max(a.pos.Until, until, high)
+	return nil
+}
+
+// restoreSaves puts back the content operations will read again (exact.go).
+func (a *Applier) restoreSaves() error {
+	for _, t := range a.trees {
+		if t.stageFD < 0 {
+			continue
+		}
+		names, err := a.at.ReadDir(t.stageFD)
+		if err != nil {
+			return err
+		}
+		best := map[fileop.ObjID]save{}
+		for _, d := range names {
+			id, seq, ok := parseSaveName(d.Name)
+			if !ok {
+				continue
+			}
+			s := save{t, d.Name, seq}
+			if a.cat.get(key{t.Tree, id}) == nil || seq <= a.pos.Applied {
+				if err := a.unlinkSave(s); err != nil {
+					return err
+				}
+				continue
+			}
+			a.saves = append(a.saves, s)
+			if b, ok := best[id]; !ok || seq < b.seq {
+				best[id] = s
+			}
+		}
+		for id, s := range best {
+			if err := a.restoreSave(t, id, s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Applier) restoreSave(t *tree, id fileop.ObjID, s save) error {
+	from, err := a.at.Open(t.stageFD, s.name, unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	st, err := a.at.Stat(from, "")
+	if err != nil {
+		return err
+	}
+	fd, err := a.fileFD(t, a.cat.get(key{t.Tree, id}))
+	if err != nil {
+		return err
+	}
+	if err := a.at.Truncate(fd, 0); err != nil {
+		return err
+	}
+	if err := a.copyData(from, 0, fd, 0, st.Size); err != nil {
+		return err
+	}
+	return a.at.Truncate(fd, st.Size)
+}

@@ -138,7 +138,7 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
 		return err
 	}
 	a.pos.Applied = op.Seq
-	if a.pos.Recovering && op.Seq >= a.until {
+	if a.pos.Recovering && op.Seq >= a.pos.Until {
 		a.pos.Recovering = false
 	}
 	a.mu.Lock()
@@ -197,7 +197,7 @@ func (a *Applier) beginFrame(it *laneItem) error {
 
 func (a *Applier) newEpoch(e fileop.Epoch) {
 	a.pos = Position{Epoch: e, Remirror: a.pos.Remirror}
-	a.aborted, a.until = 0, 0
+	a.aborted = 0
 	clear(a.lists)
 	// Marks and saves belong to numbers of the old epoch; no restart goes back there.
 	clear(a.marks)
