@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -147,4 +148,43 @@ func BenchmarkMirrorLane(b *testing.B) {
 	}
 	<-done
 	b.ReportMetric((cpu(b)-before).Seconds()/(float64(b.N)*size/1e9), "cpu-s/GB")
+}
+
+// BenchmarkLatencyBesideMirror is BenchmarkLatency while a mirror uses all its credit.
+func BenchmarkLatencyBesideMirror(b *testing.B) {
+	p := newPair(b, JournalConfig{}, ReceiverConfig{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var work sync.WaitGroup
+	work.Go(func() {
+		for op := block(1, 256<<10); p.j.Credit(ctx, 256<<10) == nil; {
+			if _, err := p.j.PutMirror(op); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	work.Go(func() {
+		for f, err := p.r.NextMirror(ctx); err == nil; f, err = p.r.NextMirror(ctx) {
+			p.j.MirrorApplied(f.Last())
+		}
+	})
+	var took []time.Duration
+	op := write(1, 4<<10)
+	for b.Loop() {
+		start := time.Now()
+		if _, err := p.j.Put(op); err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := p.r.Next(ctx); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(start))
+		time.Sleep(flushEvery)
+	}
+	b.StopTimer()
+	cancel()
+	work.Wait()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+	b.ReportMetric(float64(p.tx.Stats().MirrorBytes)/1e6/b.Elapsed().Seconds(), "mirror-MB/s")
 }
