@@ -47,6 +47,7 @@ func (b *Border) Put(op *fileop.Op) {
 	case o.Kind == fileop.CopyRange:
 		b.copyRange(p, &o)
 	case b.concerns(p, &o):
+		b.touch(&o, o.Obj)
 		seq := b.m.put(&o)
 		if shifting(&o) {
 			b.m.shifts.note(seenKey{b.root, o.Obj}, seq)
@@ -58,7 +59,7 @@ func (b *Border) Put(op *fileop.Op) {
 // several links may be in the set under another name: the target drops what it does
 // not know.
 func (b *Border) concerns(p place, o *fileop.Op) bool {
-	if o.Nlink > 1 || o.Kind == fileop.Barrier || o.Kind == fileop.Task {
+	if o.Nlink > 1 && (o.Attr == nil || !isDir(o.Attr.Mode)) || o.Kind == fileop.Barrier || o.Kind == fileop.Task {
 		return true
 	}
 	if o.Kind.IsData() {
@@ -105,7 +106,7 @@ func (b *Border) noteName(r *run, o *fileop.Op) {
 		r.seen.remove(k)
 	case fileop.Mkdir:
 		if b.knows(r, o.Parent) { // empty, and all that follows in it is captured
-			r.seen.add(k, seenEntry|seenWalk)
+			r.seen.add(k, seenEntry|seenWalk|seenDir)
 		}
 	default:
 		if o.Name == "" || b.knows(r, o.Parent) {
@@ -193,6 +194,7 @@ func (b *Border) copyRange(p place, o *fileop.Op) {
 		return
 	}
 	m := b.m
+	b.touch(o, o.Obj2)
 	m.mu.Lock()
 	if m.whole && m.run == nil && p.carries(o.Path, false) && m.everything(p) {
 		m.put(o)

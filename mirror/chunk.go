@@ -39,12 +39,16 @@ type chunk struct {
 // chunk sends the next entries of a directory, small files with content, and returns
 // the directories among them.
 func (r *run) chunk(f *frame, d Dir) ([]frame, error) {
-	if err := r.credit(r.estimate); err != nil {
+	covered, err := r.page(f)
+	if err == nil {
+		err = r.credit(r.estimate)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c := &chunk{r: r, f: f, d: d, at: spot{root: f.root, parent: f.e.Obj, dir: f.dir},
-		names: f.names[f.pos:min(len(f.names), f.pos+chunkNames)]}
-	err := d.WithLock(func() error {
+		names: f.names[f.pos : f.pos+min(covered, chunkNames)]}
+	err = d.WithLock(func() error {
 		var wg sync.WaitGroup
 		for range min(readers, len(c.names)) - 1 {
 			wg.Go(c.read)
@@ -84,26 +88,25 @@ func (c *chunk) read() {
 	}
 }
 
+// look looks at a name and opens it if it is a regular file that is read in any case.
 func (c *chunk) look(name string) (fileop.Entry, File, error) {
-	if o, ok := c.d.(entryOpener); ok {
+	if o, ok := c.d.(entryOpener); ok && !c.compares() {
 		return o.OpenEntry(name)
 	}
 	e, err := c.d.Entry(name)
-	if err != nil || !isReg(e.Attr.Mode) {
-		return e, nil, err
-	}
-	f, err := c.r.m.cfg.Roots[c.f.root].Tree.File(e)
-	return e, f, err
+	return e, nil, err
 }
+
+func (c *chunk) compares() bool { return c.r.opts.Mode == Diff && !c.f.fresh && !c.f.only }
 
 // one sends one name's entry.
 func (c *chunk) one(name string) (n int, err error) {
 	e, file, err := c.look(name)
-	if err != nil {
-		return 0, err
-	}
 	if file != nil {
 		defer file.Close()
+	}
+	if err != nil {
+		return 0, err
 	}
 	if !c.r.m.place(c.f.root).selectsEntry(c.f.dir, &e) {
 		return 0, nil
@@ -111,10 +114,10 @@ func (c *chunk) one(name string) (n int, err error) {
 	if !isDir(e.Attr.Mode) {
 		c.r.m.prog.files.Add(1)
 	}
-	if c.r.opts.Mode == Diff && !c.f.fresh {
+	if c.compares() {
 		return c.differing(e, file)
 	}
-	return c.send(e, file, frame{fresh: c.f.fresh})
+	return c.send(e, file, frame{fresh: c.f.fresh, force: c.f.force, flat: c.f.only})
 }
 
 // send sends an entry whatever the target has. like says how to go on below it.
@@ -127,13 +130,23 @@ func (c *chunk) send(e fileop.Entry, file File, like frame) (n int, err error) {
 			c.note(func() { c.dirs = append(c.dirs, like) })
 		}
 	case isReg(e.Attr.Mode):
-		var open bool
-		if open, n, err = c.r.putFile(c.at, e, file); open && err == nil {
-			like.dir = c.f.dir
-			c.note(func() { c.files = append(c.files, like) })
-		}
+		n, err = c.sendFile(e, file, like)
 	default:
 		err = c.r.putNode(c.at, e, func() (fileop.Entry, error) { return c.d.Entry(e.Name) })
+	}
+	return n, err
+}
+
+func (c *chunk) sendFile(e fileop.Entry, file File, like frame) (n int, err error) {
+	file, done, err := c.file(e, file)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
+	open, n, err := c.r.putFile(c.at, e, file)
+	if open != 0 && err == nil {
+		like.dir, like.after = c.f.dir, open
+		c.note(func() { c.files = append(c.files, like) })
 	}
 	return n, err
 }

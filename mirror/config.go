@@ -84,10 +84,11 @@ type Mirror struct {
 	claimed bool                    // guarded by mu: a run of the operator's waits or is under way
 	yield   context.CancelCauseFunc // guarded by mu: ends the follow-up run under way
 
-	last   atomic.Uint64 // number of the last queue record of ours
-	shifts shiftLog
-	young  youngSet
-	failed atomic.Bool // the log refused a record
+	last    atomic.Uint64 // number of the last queue record of ours
+	shifts  shiftLog
+	young   youngSet
+	touched touchedSet
+	failed  atomic.Bool // the log refused a record
 
 	gate  gate
 	prog  progress
@@ -138,7 +139,7 @@ func (m *Mirror) putMirror(o *fileop.Op) (fileop.Seq, error) {
 }
 
 func (m *Mirror) refused(err error) {
-	if !m.failed.Swap(true) {
+	if !m.failed.Swap(true) { // put is called with m.mu held or not: leave the rest to the run
 		m.log.Warn("log refuses records", "err", err)
 	}
 }

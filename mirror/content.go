@@ -31,7 +31,11 @@ func (r *run) content(f *frame) error {
 	c := &copier{r: r, f: f, file: file, at: spot{root: f.root, dir: f.dir}}
 	for try := range maxShiftsPerFile {
 		c.patient = try >= manyShifts
-		if err = c.run(); !errors.Is(err, errShifted) {
+		attempt := c.run
+		if r.opts.Mode == Diff && r.opts.Checksum && !f.fresh && !c.patient {
+			attempt = c.blocks
+		}
+		if err = attempt(); !errors.Is(err, errShifted) {
 			return err
 		}
 	}

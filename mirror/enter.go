@@ -51,8 +51,8 @@ func (b *Border) arriveEntry(r *run, a arrival, e fileop.Entry) error {
 		}
 		defer f.Close()
 		open, _, err := r.putFile(a.at, e, f)
-		if open && err == nil {
-			r.bring(frame{root: b.root, e: e, dir: a.at.dir, fresh: a.fresh})
+		if open != 0 && err == nil {
+			r.bring(frame{root: b.root, e: e, dir: a.at.dir, after: open, fresh: a.fresh})
 		}
 		return err
 	}

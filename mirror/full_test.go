@@ -41,11 +41,21 @@ type pair struct {
 }
 
 func newPair(t testing.TB, rules func(dir string) Rules, compare bool) *pair {
+	p := newPairAt(t, rules, compare, "")
+	t.Cleanup(p.close)
+	return p
+}
+
+// newPairAt has the set's root at sub below the tree.
+func newPairAt(t testing.TB, rules func(dir string) Rules, compare bool, sub string) *pair {
 	p := &pair{source: newSource(t), wire: newWire()}
+	if sub != "" {
+		p.mkdir(sub)
+	}
 	if rules == nil {
 		rules = func(dir string) Rules { return all{dir} }
 	}
-	cfg := Config{Roots: []Root{{Tree: p.tree, TreePath: p.dir, Dir: p.dir}}, Rules: rules(p.dir), Log: p.wire, BlockSize: 4096}
+	cfg := Config{Roots: []Root{{Tree: p.tree, TreePath: p.dir, Dir: join(p.dir, sub)}}, Rules: rules(p.dir), Log: p.wire, BlockSize: 4096}
 	if compare {
 		cfg.Target = p.wire
 	}

@@ -28,17 +28,18 @@ func (b *Border) rename(p place, o *fileop.Op) {
 	if p.leadsToRoot(from.path) || p.leadsToRoot(to.path) {
 		return // those names are outside
 	}
-	if p.same(from.path, to.path) {
-		if p.carries(from.path, true) || p.carries(from.path, false) {
-			b.pass(p, o, from, to)
-		}
+	dir, file := p.carries(from.path, true), p.carries(from.path, false)
+	switch same := p.same(from.path, to.path); {
+	case same && !dir && !file:
 		return
-	}
-	if !swap {
+	case same && dir && file: // whatever it is
+		b.pass(p, o, from, to)
+		return
+	case !swap:
 		b.move(p, o, from, to)
-		return
+	default:
+		b.exchange(p, o, from, to)
 	}
-	b.exchange(p, o, from, to)
 }
 
 // rootMoved handles a rename of the set's root directory or of one above it: all that
@@ -92,6 +93,10 @@ func (b *Border) pass(p place, o *fileop.Op, from, to end) {
 	}
 	need := b.needs(r, o.Obj, to.parent)
 	need2 := swap && b.needs(r, o.Obj2, from.parent)
+	b.vanishes(r, o.Obj, to.parent)
+	if swap {
+		b.vanishes(r, o.Obj2, from.parent)
+	}
 	if !need && !need2 {
 		m.mu.Unlock()
 		return
@@ -104,6 +109,20 @@ func (b *Border) pass(p place, o *fileop.Op, from, to end) {
 	}
 	if need2 {
 		b.arrive(r, b.arrival(p, o.Obj2, from))
+	}
+}
+
+// vanishes notes that an object went into a directory the target does not know, where
+// it is lost with all below it until that directory is read. m.mu is held.
+func (b *Border) vanishes(r *run, obj, dir fileop.ObjID) {
+	k := seenKey{b.root, obj}
+	if r == nil || b.knows(r, dir) || !r.seen.has(k, seenEntry) {
+		return
+	}
+	if r.seen.has(k, seenDir) {
+		r.seen.forget()
+	} else {
+		r.seen.remove(k)
 	}
 }
 
@@ -124,7 +143,7 @@ func (b *Border) move(p place, o *fileop.Op, from, to end) {
 	switch {
 	case in && out:
 		b.pass(p, o, from, to)
-		if dir {
+		if !p.same(from.path, to.path) {
 			b.again(p, e)
 		}
 	case in:
@@ -151,8 +170,10 @@ func (b *Border) exchange(p place, o *fileop.Op, from, to end) {
 	in2, out2 := p.names(to.path, d2), p.names(from.path, d2)
 	if in1 && out1 && in2 && out2 {
 		b.pass(p, o, from, to)
-		b.again(p, e1)
-		b.again(p, e2)
+		if !p.same(from.path, to.path) {
+			b.again(p, e1)
+			b.again(p, e2)
+		}
 		return
 	}
 	// Not both stay: take away what leaves or moves, then bring what is there now.
@@ -212,7 +233,7 @@ func (b *Border) again(p place, e fileop.Entry) {
 	r := m.follow()
 	m.mu.Unlock()
 	e.Name = ""
-	r.bring(frame{root: b.root, e: e, force: true, deep: true, sent: true})
+	r.bring(frame{root: b.root, e: e, force: true, sent: true})
 }
 
 // lostSight notes that the place of an object changed while it was looked for: what it

@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -38,8 +39,8 @@ type robj struct {
 	names    map[rname]bool
 	children map[string]fileop.ObjID
 	settled  bool
-	nameless bool // between an empty Create and its Link
-	unknown  bool // an orphan
+	nameless bool            // between an empty Create and its Link
+	unknown  bool            // an orphan
 	list     map[string]bool // names of a MirrorDir that goes on
 }
 
@@ -421,10 +422,21 @@ func (t *replica) adopt(op *fileop.Op, d *robj) *robj {
 
 // forgetIdentities makes everything unknown, as a lost catalog does.
 func (t *replica) forgetIdentities() {
-	for o, x := range t.objs {
-		if o != t.root {
-			x.unknown = true
-		}
+	old := t.objs
+	root := old[t.root]
+	t.objs = map[fileop.ObjID]*robj{t.root: root}
+	t.forgetBelow(old, t.root, root)
+}
+
+func (t *replica) forgetBelow(old map[fileop.ObjID]*robj, id fileop.ObjID, d *robj) {
+	for name, o := range d.children {
+		x := *old[o]
+		t.strange++
+		fresh := fileop.ObjID{Ino: 1 << 60, Gen: t.strange}
+		x.unknown, x.names, x.children = true, map[rname]bool{{id, name}: true}, maps.Clone(x.children)
+		x.data = bytes.Clone(x.data)
+		t.objs[fresh], d.children[name] = &x, fresh
+		t.forgetBelow(old, fresh, &x)
 	}
 }
 

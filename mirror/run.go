@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"understudy/fileop"
@@ -39,13 +40,15 @@ type run struct {
 	come []frame // guarded by m.mu: work brought in by the border
 	over bool    // guarded by m.mu: come was full; everything must be compared again
 
-	follow     bool    // a follow-up run: its work is what the border brought
-	quiet      bool    // no begin and end records: a batch of hints
-	stack      []frame // directories; the walker's own
-	files      []frame // files whose content is to be sent; the walker's own
-	incomplete bool    // something could not be read
-	stale      bool    // something was lost sight of: another pass is needed
-	estimate   int     // bytes to ask credit for before the next chunk
+	follow     bool           // a follow-up run: its work is what the border brought
+	quiet      bool           // no begin and end records: a batch of hints
+	stack      []frame        // directories; the walker's own
+	files      []frame        // files whose content is to be sent; the walker's own
+	prunes     []frame        // hints: directories whose lost names are removed at the end
+	incomplete bool           // something could not be read
+	queries    sync.WaitGroup // questions to the target under way
+	stale      bool           // something was lost sight of: another pass is needed
+	estimate   int            // bytes to ask credit for before the next chunk
 }
 
 // maxCome bounds the work the border may add before the walker takes it.
@@ -119,7 +122,7 @@ func (m *Mirror) begin(ctx context.Context, o Options) *run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settle()
-	m.whole = false
+	m.doubt()
 	r := m.start(o, true)
 	r.ctx = ctx
 	return r
@@ -127,6 +130,7 @@ func (m *Mirror) begin(ctx context.Context, o Options) *run {
 
 // all walks every root until nothing is left to do.
 func (r *run) all() error {
+	defer r.background()()
 	for range maxPasses {
 		var err error
 		if !r.follow {
@@ -200,7 +204,10 @@ func (r *run) end() (more bool, err error) {
 		m.put(&fileop.Op{Kind: fileop.MirrorEnd, Len: r.id})
 	}
 	m.run = nil
-	m.whole = m.whole || !r.follow
+	if !r.follow && !r.quiet && !r.opts.Newer && !r.opts.AttributesOnly {
+		m.whole = true
+		m.touched.clear()
+	}
 	return false, nil
 }
 

@@ -13,6 +13,7 @@ const maxSeen = 2 << 20
 const (
 	seenEntry uint8 = 1 << iota // its entry was sent in this run, or the target holds it equal
 	seenWalk                    // a directory that was walked in this run
+	seenDir                     // it is a directory
 	seenOpen                    // a file whose content is on the work list
 )
 
@@ -25,9 +26,10 @@ type seenKey struct {
 // repeated work only, as long as exact tells of it; claiming too much would lose
 // changes. It is guarded by Mirror.mu.
 type seenSet struct {
-	of    map[seenKey]uint8
-	exact bool   // a directory that is not in here was never sent
-	gen   uint64 // counts removals
+	of      map[seenKey]uint8
+	exact   bool   // a directory that is not in here was never sent
+	gen     uint64 // counts removals
+	forgets uint64 // counts forget
 }
 
 func newSeen(exact bool) seenSet { return seenSet{of: map[seenKey]uint8{}, exact: exact} }
@@ -59,6 +61,17 @@ func (s *seenSet) forget() {
 	clear(s.of)
 	s.exact = false
 	s.gen++
+	s.forgets++
+}
+
+// learn adds an object that was sent as an entry of parent, or that the target held
+// there, unless parent may have been lost on the target since forgets was read.
+func (s *seenSet) learn(root int, parent, obj fileop.ObjID, bits uint8, forgets uint64) {
+	if s.forgets == forgets && (parent.IsZero() || s.has(seenKey{root, parent}, seenEntry)) {
+		s.add(seenKey{root, obj}, bits)
+	} else if bits&seenDir != 0 {
+		s.exact = false
+	}
 }
 
 // maxShifts bounds the files whose last shift is remembered one by one.

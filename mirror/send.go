@@ -44,7 +44,7 @@ func (r *run) putDirAt(at spot, e *fileop.Entry) (fileop.Seq, error) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	seq, err := r.m.putMirror(&o)
-	r.seen.add(r.key(at.root, e.Obj), seenEntry)
+	r.seen.learn(at.root, at.parent, e.Obj, seenEntry|seenDir, r.seen.forgets)
 	return seq, err
 }
 
@@ -56,10 +56,11 @@ func (r *run) putNode(at spot, e fileop.Entry, look func() (fileop.Entry, error)
 		if isLnk(e.Attr.Mode) {
 			o.Data = []byte(r.linkTarget(at, &e))
 		}
+		forgets := r.forgets()
 		if _, err := r.m.putMirror(&o); err != nil {
 			return err
 		}
-		r.mark(at.root, e.Obj, seenEntry)
+		r.mark(at, e.Obj, seenEntry, forgets)
 		now, err := look()
 		if err != nil || now.Obj != e.Obj || sameAttrs(&now, &e) {
 			return err
@@ -77,15 +78,24 @@ func (r *run) linkTarget(at spot, e *fileop.Entry) string {
 	return e.Target
 }
 
-func (r *run) mark(root int, o fileop.ObjID, bits uint8) {
+// mark notes that the target knows an object; forgets was read before it was sent, or
+// before the target was asked.
+func (r *run) mark(at spot, o fileop.ObjID, bits uint8, forgets uint64) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.seen.add(r.key(root, o), bits)
+	r.seen.learn(at.root, at.parent, o, bits, forgets)
 }
 
-// putFile sends a regular file's entry: whole if it is small, else without content
-// and open tells to put it on the work list. The directory's lock is held.
-func (r *run) putFile(at spot, e fileop.Entry, f File) (open bool, n int, err error) {
+func (r *run) forgets() uint64 {
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	return r.seen.forgets
+}
+
+// putFile sends a regular file's entry: whole if it is small, else without content;
+// then open is the entry's number, and the file belongs on the work list. The
+// directory's lock is held.
+func (r *run) putFile(at spot, e fileop.Entry, f File) (open fileop.Seq, n int, err error) {
 	err = f.WithLock(func() error {
 		if e.Nlink > 1 {
 			if done, err := r.putAgain(at, &e, f); done || err != nil {
@@ -98,20 +108,20 @@ func (r *run) putFile(at spot, e fileop.Entry, f File) (open bool, n int, err er
 				return err
 			}
 		}
-		open = true
-		return r.putOpen(at, &e)
+		open, err = r.putOpen(at, &e)
+		return err
 	})
 	return open, n, err
 }
 
 // putOpen sends the entry of a file whose content will follow.
-func (r *run) putOpen(at spot, e *fileop.Entry) error {
+func (r *run) putOpen(at spot, e *fileop.Entry) (fileop.Seq, error) {
 	o := r.entryOp(at, e)
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	_, err := r.m.putMirror(&o)
-	r.seen.add(r.key(at.root, e.Obj), seenEntry|seenOpen)
-	return err
+	seq, err := r.m.putMirror(&o)
+	r.seen.learn(at.root, at.parent, e.Obj, seenEntry|seenOpen, r.seen.forgets)
+	return seq, err
 }
 
 // putAgain sends a further name of a file whose content the target has or is getting.
@@ -162,6 +172,7 @@ func (r *run) putWhole(at spot, e fileop.Entry, f File, limit int) (done bool, n
 	self.Name, self.Size = e.Name, int64(n)
 	o := r.entryOp(at, &self)
 	o.Flags, o.Data = fileop.FlagWhole, (*b)[:n]
+	forgets := r.forgets()
 	if _, err := r.m.putMirror(&o); err != nil {
 		return false, 0, err
 	}
@@ -169,7 +180,7 @@ func (r *run) putWhole(at spot, e fileop.Entry, f File, limit int) (done bool, n
 	r.m.prog.bytes.Add(uint64(n))
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.seen.add(r.key(at.root, e.Obj), seenEntry)
+	r.seen.learn(at.root, at.parent, e.Obj, seenEntry, forgets)
 	r.seen.clear(r.key(at.root, e.Obj), seenOpen)
 	return true, n, nil
 }

@@ -91,7 +91,10 @@ type source struct {
 }
 
 func newSource(t testing.TB) *source {
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp(os.Getenv("MIRROR_TEST_DIR"), "source")
+	if err != nil {
+		t.Fatal(err)
+	}
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +102,12 @@ func newSource(t testing.TB) *source {
 	l := &locks{of: map[fileop.ObjID]*sync.Mutex{}, shifts: map[fileop.ObjID]uint64{}}
 	tree := lower.New(fd, l)
 	unix.Close(fd)
-	t.Cleanup(func() { tree.Close() })
 	return &source{t: t, dir: dir, tree: lowerTree{tree}, locks: l}
+}
+
+func (s *source) close() {
+	s.tree.(lowerTree).Close()
+	os.RemoveAll(s.dir)
 }
 
 func (s *source) path(rel string) string { return filepath.Join(s.dir, rel) }
@@ -114,6 +121,20 @@ func (s *source) put(op *fileop.Op) {
 func (s *source) id(rel string) (fileop.ObjID, unix.Stat_t, bool) {
 	id, _, st, err := fsx.Identify(unix.AT_FDCWD, s.path(rel))
 	return id, st, err == nil
+}
+
+// find is id as the kernel finds a name: not while the directory changes.
+func (s *source) find(rel string) (fileop.ObjID, unix.Stat_t, bool) {
+	if rel == "" {
+		return s.id(rel)
+	}
+	dir, _ := split(rel)
+	parent, _, ok := s.find(dir)
+	if !ok {
+		return s.id(rel)
+	}
+	defer s.lock([]fileop.ObjID{parent}, nil)()
+	return s.id(rel)
 }
 
 func (s *source) attr(rel string) (*fileop.Attr, fileop.Time) {
@@ -150,7 +171,7 @@ func (s *source) in(rel string, f func(parent fileop.ObjID, dir, name string)) {
 	s.world.RLock()
 	defer s.world.RUnlock()
 	dir, name := split(rel)
-	parent, _, ok := s.id(dir)
+	parent, _, ok := s.find(dir)
 	if !ok {
 		return
 	}
@@ -202,6 +223,7 @@ func (s *source) file(rel string, f func(fd int, op *fileop.Op) error) {
 		return
 	}
 	defer unix.Close(fd)
+	s.find(rel) // whoever made it has put that by now
 	id, _, st, err := fsx.Identify(fd, "")
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return
@@ -224,6 +246,9 @@ func (s *source) write(rel string, off int64, data []byte) {
 	for len(data) > fileop.MaxData {
 		s.write(rel, off, data[:fileop.MaxData])
 		off, data = off+fileop.MaxData, data[fileop.MaxData:]
+	}
+	if len(data) == 0 {
+		return
 	}
 	s.file(rel, func(fd int, op *fileop.Op) error {
 		op.Kind, op.Off, op.Data = fileop.Write, off, data
@@ -250,35 +275,38 @@ func (s *source) shifted(id fileop.ObjID) {
 func (s *source) fallocate(rel string, mode uint32, off, n int64) {
 	s.file(rel, func(fd int, op *fileop.Op) error {
 		op.Kind, op.Off, op.Len, op.Flags = fileop.Fallocate, off, n, mode
-		err := unix.Fallocate(fd, mode, off, n)
-		if err == nil {
-			s.shifted(op.Obj)
+		if unix.Fallocate(fd, mode, off, n) != nil { // the modification time changes all the same
+			op.Kind = fileop.SetAttr
+			return nil
 		}
-		return err
+		s.shifted(op.Obj)
+		return nil
 	})
 }
 
 func (s *source) copyRange(from, to string, off, off2, n int64) {
 	s.world.RLock()
 	defer s.world.RUnlock()
-	a, _, ok := s.id(from)
-	b, st, ok2 := s.id(to)
-	if !ok || !ok2 || a == b {
+	a, st0, ok := s.find(from)
+	b, st, ok2 := s.find(to)
+	if !ok || !ok2 || a == b || !isReg(st0.Mode) || !isReg(st.Mode) {
 		return
 	}
 	defer s.lock(nil, []fileop.ObjID{a, b})()
-	in, err := os.Open(s.path(from))
+	in, err := os.OpenFile(s.path(from), unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return
 	}
 	defer in.Close()
-	out, err := os.OpenFile(s.path(to), os.O_WRONLY, 0)
+	out, err := os.OpenFile(s.path(to), os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return
 	}
 	defer out.Close()
 	got, err := unix.CopyFileRange(int(in.Fd()), &off, int(out.Fd()), &off2, int(n), 0)
-	if err != nil || got == 0 {
+	if err != nil || got == 0 { // the kernel changes the modification time all the same
+		at, _ := s.attr(to)
+		s.put(&fileop.Op{Kind: fileop.SetAttr, Obj: b, Attr: at, Nlink: uint32(st.Nlink), Path: to})
 		return
 	}
 	_, m := s.attr(to)
@@ -289,7 +317,7 @@ func (s *source) copyRange(from, to string, off, off2, n int64) {
 func (s *source) chmod(rel string, mode uint32) {
 	s.world.RLock()
 	defer s.world.RUnlock()
-	id, st, ok := s.id(rel)
+	id, st, ok := s.find(rel)
 	if !ok || st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		return
 	}
@@ -309,6 +337,7 @@ func (s *source) setxattr(rel, name, value string) {
 }
 
 func (s *source) link(old, rel string) {
+	s.find(old)
 	s.in(rel, func(parent fileop.ObjID, dir, name string) {
 		if os.Link(s.path(old), s.path(rel)) != nil {
 			return

@@ -31,8 +31,8 @@ type frame struct {
 	fresh bool       // the target has nothing of it: nothing to compare
 	sent  bool       // something of it was sent, so its end has to be
 	only  bool       // names are given: no list of names, no end
-	deep  bool       // a batch of hints: directories below are walked even if equal
 	flat  bool       // directories below are not walked unless they are new
+	prune bool       // only the list of names
 
 	dir    string // path relative to the tree
 	listed bool
@@ -53,6 +53,7 @@ func (r *run) walk() error {
 			return ErrAborted
 		}
 		r.takeCome()
+		r.askNext()
 		switch {
 		case len(r.files) > 0 && (len(r.files) >= maxFiles || !r.midway()):
 			f := r.files[len(r.files)-1]
@@ -173,13 +174,23 @@ func (r *run) open(f *frame, d Dir) (over bool, found []frame, err error) {
 	}
 	r.m.prog.dirs.Add(1)
 	r.m.prog.at(f.dir)
-	if r.opts.Mode == Diff && !f.fresh {
+	if r.opts.Mode == Diff && !f.fresh && !f.prune {
 		over, found, err = r.compare(f, d)
 		if over || err != nil {
 			return over, found, err
 		}
 	}
-	return false, nil, r.list(f, d)
+	if f.only {
+		f.listed = true
+		return false, nil, nil
+	}
+	if err := r.list(f, d); err != nil {
+		return true, nil, err
+	}
+	if f.prune {
+		f.pos, f.sent = len(f.names), true
+	}
+	return false, nil, nil
 }
 
 // enterDir notes that f is walked now; never twice in a run, so that a directory that
@@ -191,7 +202,9 @@ func (r *run) enterDir(f *frame) bool {
 	if r.seen.has(k, seenWalk) && !f.force {
 		return false
 	}
-	r.seen.add(k, seenWalk)
+	if r.seen.has(k, seenEntry) { // else whoever sends its entry again walks it again
+		r.seen.add(k, seenWalk)
+	}
 	return true
 }
 
@@ -207,7 +220,13 @@ func (r *run) list(f *frame, d Dir) error {
 			return err
 		}
 		f.names = names
-		sent, err = r.putNames(f)
+		switch {
+		case r.opts.Mode == Diff && !f.prune && !f.extra():
+		case r.quiet && !f.prune:
+			r.prunes = append(r.prunes, frame{root: f.root, e: f.e, force: true, prune: true})
+		default:
+			sent, err = r.putNames(f)
+		}
 		return err
 	})
 	if err != nil {
@@ -279,7 +298,7 @@ func (r *run) putNames(f *frame) (sent int, err error) {
 // endDir sends the directory's own attributes after its entries, which changed its
 // modification time on the target.
 func (r *run) endDir(f *frame, d Dir) error {
-	if f.only && !f.sent || r.opts.Mode == Diff && !f.sent {
+	if !f.sent && (f.only || r.opts.Mode == Diff) {
 		return nil
 	}
 	if err := r.credit(recordOverhead); err != nil {

@@ -1,0 +1,153 @@
+package mirror
+
+import (
+	"golang.org/x/sys/unix"
+
+	"understudy/fileop"
+)
+
+// verdict is what a difference mirror does about one name.
+type verdict uint8
+
+const (
+	equal     verdict = iota // nothing
+	attrsOnly                // content is equal, attributes or extended attributes are not (B7.10)
+	bindOnly                 // content and attributes are equal, but the target does not know whose file it is
+	content                  // everything
+	leave                    // it differs, and the options say to leave it
+)
+
+// decide compares one entry with what the target holds under its name (B7.7, B7.8).
+// ours is the entry as the target would list it; touched says that date and size prove
+// nothing.
+func decide(o Options, ours, held *fileop.TargetEntry, there, touched bool) verdict {
+	mode := ours.Attr.Mode
+	switch {
+	case !there && o.AttributesOnly:
+		return leave
+	case !there:
+		return content
+	case held.Attr.Mode&unix.S_IFMT != mode&unix.S_IFMT || held.Obj != ours.Obj && !held.Obj.IsZero():
+		if o.AttributesOnly {
+			return leave
+		}
+		return content
+	}
+	bound := held.Obj == ours.Obj
+	attrs := held.Attr == ours.Attr && held.Xattrs == ours.Xattrs
+	if isReg(mode) {
+		return decideFile(o, ours, held, bound, attrs, touched)
+	}
+	switch {
+	case held.Target != ours.Target && o.AttributesOnly:
+		return leave
+	case bound && attrs && held.Target == ours.Target:
+		return equal
+	}
+	return content
+}
+
+func decideFile(o Options, ours, held *fileop.TargetEntry, bound, attrs, touched bool) verdict {
+	same := held.Size == ours.Size && held.Attr.Mtime == ours.Attr.Mtime
+	switch {
+	case o.AttributesOnly && !(same && bound):
+		return leave
+	case o.Newer && !touched && !later(ours.Attr.Mtime, held.Attr.Mtime) && !same:
+		return leave
+	case touched && !o.AttributesOnly:
+		return content
+	case !same, !o.Newer && !o.AttributesOnly && o.Checksum && o.ChecksumAll:
+		return content
+	case !bound:
+		return bindOnly
+	case !attrs:
+		return attrsOnly
+	}
+	return equal
+}
+
+func later(a, b fileop.Time) bool { return a.Sec > b.Sec || a.Sec == b.Sec && a.Nsec > b.Nsec }
+
+// differing sends what of one name differs.
+func (c *chunk) differing(e fileop.Entry, file File) (n int, err error) {
+	held, there := c.f.held(e.Name)
+	ours := c.r.asTarget(c.at, &e)
+	switch decide(c.r.opts, &ours, &held, there, c.r.m.touched.has(c.r.key(c.f.root, e.Obj))) {
+	case equal:
+		return 0, c.same(e)
+	case leave:
+		if isDir(e.Attr.Mode) && there && isDir(held.Attr.Mode) {
+			return 0, c.same(e)
+		}
+		c.r.m.prog.skipped.Add(1)
+		return 0, nil
+	case attrsOnly:
+		return 0, c.settle(e, file, false)
+	case bindOnly:
+		return 0, c.settle(e, file, true)
+	}
+	return c.send(e, file, frame{after: c.f.after, force: c.f.force})
+}
+
+// same notes an entry that the target holds equal.
+func (c *chunk) same(e fileop.Entry) error {
+	bits := seenEntry
+	if isDir(e.Attr.Mode) {
+		bits |= seenDir
+	}
+	c.r.mark(c.at, e.Obj, bits, c.f.asked.forgets)
+	if isDir(e.Attr.Mode) {
+		if !c.f.flat {
+			c.note(func() {
+				c.dirs = append(c.dirs, frame{root: c.f.root, e: e, after: c.f.after, force: c.f.force})
+			})
+		}
+		return nil
+	}
+	c.r.m.prog.skipped.Add(1)
+	c.r.m.prog.bytes.Add(uint64(e.Size))
+	return nil
+}
+
+// settle corrects the attributes of a file whose content is equal; bind says that the
+// target has to learn its identity, too.
+func (c *chunk) settle(e fileop.Entry, file File, bind bool) error {
+	file, done, err := c.file(e, file)
+	if err != nil {
+		return err
+	}
+	defer done()
+	c.note(func() { c.sent = c.sent || bind })
+	return file.WithLock(func() error {
+		self, err := file.Self()
+		if err != nil {
+			return err
+		}
+		self.Name = e.Name
+		if bind {
+			o := c.r.entryOp(c.at, &self)
+			if _, err := c.r.m.putMirror(&o); err != nil {
+				return err
+			}
+		}
+		o := c.r.endOp(c.at, &self)
+		if _, err := c.r.m.putMirror(&o); err != nil {
+			return err
+		}
+		c.r.m.prog.bytes.Add(uint64(self.Size))
+		c.r.mark(c.at, e.Obj, seenEntry, c.f.asked.forgets)
+		return nil
+	})
+}
+
+// file opens e unless it is open.
+func (c *chunk) file(e fileop.Entry, file File) (_ File, done func(), err error) {
+	if file != nil {
+		return file, func() {}, nil
+	}
+	file, err = c.r.m.cfg.Roots[c.f.root].Tree.File(e)
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, func() { file.Close() }, nil
+}
