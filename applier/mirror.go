@@ -75,10 +75,13 @@ func (a *Applier) place(t *tree, op *fileop.Op, p place, pfd int) (fresh bool, e
 	if err := a.vacate(t, p, nil); err != nil {
 		return false, err
 	}
+	if _, err = a.makeObject(t, op, p, pfd, false); !errors.Is(err, unix.EEXIST) {
+		return err == nil, err
+	}
 	if o, err = a.adopt(t, op, p, pfd); o != nil || err != nil {
 		return false, err
 	}
-	_, err = a.makeObject(t, op, p, pfd)
+	_, err = a.makeObject(t, op, p, pfd, true)
 	return err == nil, err
 }
 
@@ -177,7 +180,7 @@ func (a *Applier) checkLink(t *tree, o *object, fd int, op *fileop.Op) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.makeObject(t, op, p, pfd)
+	_, err = a.makeObject(t, op, p, pfd, true)
 	return err
 }
 

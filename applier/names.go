@@ -31,7 +31,7 @@ func (a *Applier) opNew(t *tree, op *fileop.Op) error {
 	if err := a.vacate(t, p, nil); err != nil {
 		return err
 	}
-	if _, err := a.makeObject(t, op, p, pfd); err != nil {
+	if _, err := a.makeObject(t, op, p, pfd, true); err != nil {
 		return err
 	}
 	a.setDirMtime(t, p.parent, op.PMtime)
@@ -52,10 +52,11 @@ func (a *Applier) displace(t *tree, id fileop.ObjID) error {
 }
 
 // makeObject creates the object of op at the free place p, with its attributes, and
-// enters it into the catalog. A leftover in the way is removed; a directory is adopted.
-func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int) (*object, error) {
+// enters it into the catalog. A leftover in the way is removed if clear is set, else
+// EEXIST; a directory is adopted.
+func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int, clear bool) (*object, error) {
 	kind := op.Attr.Mode & typeBits
-	fd, adopted, err := a.makeFile(t, op, p, pfd)
+	fd, adopted, err := a.makeFile(t, op, p, pfd, clear)
 	if err != nil {
 		return nil, err
 	}
@@ -90,10 +91,10 @@ func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int) (*object,
 }
 
 // makeFile makes what op.Attr.Mode says at p and opens it.
-func (a *Applier) makeFile(t *tree, op *fileop.Op, p place, pfd int) (fd int, adopted bool, err error) {
+func (a *Applier) makeFile(t *tree, op *fileop.Op, p place, pfd int, clear bool) (fd int, adopted bool, err error) {
 	for try := 0; ; try++ {
-		fd, adopted, err = a.makeOnce(t, op, p, pfd)
-		if !errors.Is(err, unix.EEXIST) || try > 0 {
+		fd, adopted, err = a.makeOnce(op, p, pfd)
+		if !errors.Is(err, unix.EEXIST) || try > 0 || !clear {
 			return fd, adopted, err
 		}
 		if err := a.clearPlace(t, pfd, p.name); err != nil {
@@ -102,7 +103,7 @@ func (a *Applier) makeFile(t *tree, op *fileop.Op, p place, pfd int) (fd int, ad
 	}
 }
 
-func (a *Applier) makeOnce(t *tree, op *fileop.Op, p place, pfd int) (fd int, adopted bool, err error) {
+func (a *Applier) makeOnce(op *fileop.Op, p place, pfd int) (fd int, adopted bool, err error) {
 	mode := op.Attr.Mode
 	switch mode & typeBits {
 	case unix.S_IFREG:
