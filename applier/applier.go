@@ -237,8 +237,11 @@ func (a *Applier) release() {
 	}
 }
 
+// bootIDPath tells one boot of the machine from another; tests boot more often.
+var bootIDPath = "/proc/sys/kernel/random/boot_id"
+
 func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := os.ReadFile(bootIDPath)
 	if err != nil {
 		return ""
 	}

@@ -121,8 +121,10 @@ func (a *Applier) beforeChange(t *tree, o *object, fd int) error {
 }
 
 // copyOut makes a durable copy of a file, sharing its blocks where the file system can.
+// It gets its name only when it is whole: an unfinished save must not be put back.
 func (a *Applier) copyOut(fd, sfd int, name string, size int64) error {
-	to, err := a.at.Open(sfd, name, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600)
+	tmp := "t-" + name
+	to, err := a.at.Open(sfd, tmp, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -133,6 +135,9 @@ func (a *Applier) copyOut(fd, sfd int, name string, size int64) error {
 		}
 	}
 	if err := a.at.Fsync(to); err != nil {
+		return err
+	}
+	if err := a.at.Rename(sfd, tmp, sfd, name, 0); err != nil {
 		return err
 	}
 	return a.at.Fsync(sfd)
