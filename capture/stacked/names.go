@@ -39,7 +39,7 @@ func (f *fileSystem) lockVictim(pfd int, name string, missing bool, dirs ...file
 		if isDir(v.mode) {
 			all = append(all, v.obj)
 		} else {
-			files = append(files, v.obj)
+			files = append(files, namesOf(v.obj))
 		}
 		s := f.locks.lockAll(all, files)
 		again, err := identify(pfd, name, missing)
@@ -146,7 +146,7 @@ func (f *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *
 }
 
 func (f *fileSystem) link(p *node, pfd int, n *node, fd int, name string, out *fuse.EntryOut) error {
-	s := f.locks.lockAll([]fileop.ObjID{p.obj}, []fileop.ObjID{n.obj})
+	s := f.locks.lockAll([]fileop.ObjID{p.obj}, []fileop.ObjID{namesOf(n.obj)})
 	defer s.unlock()
 	if err := unix.Linkat(fd, "", pfd, name, unix.AT_EMPTY_PATH); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (f *fileSystem) link(p *node, pfd int, n *node, fd int, name string, out *f
 	f.fds.unpin(n)
 	f.entry(n, &st, out)
 	if f.sinks.tapped() {
-		op := fileop.Op{Kind: fileop.Link, Obj: n.obj, Parent: p.obj, Name: name,
+		op := fileop.Op{Kind: fileop.Link, Obj: n.obj, Parent: p.obj, Name: name, Nlink: uint32(st.Nlink),
 			PMtime: mtime(pfd), Path: f.nodes.pathIn(p, name)}
 		f.sinks.emit(&op)
 	}
