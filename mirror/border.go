@@ -103,22 +103,21 @@ func (b *Border) noteName(r *run, o *fileop.Op) {
 	k := seenKey{b.root, o.Obj}
 	switch o.Kind {
 	case fileop.Unlink, fileop.Rmdir:
+		r.moves++
 		r.seen.remove(k)
 	case fileop.Mkdir:
-		if b.knows(r, o.Parent) { // empty, and all that follows in it is captured
-			r.seen.add(k, seenEntry|seenWalk|seenDir)
-		}
+		r.seen.add(k, o.Parent, b.life(r, o.Parent), seenWalk) // empty, and all that follows in it is captured
 	default:
-		if o.Name == "" || b.knows(r, o.Parent) {
-			r.seen.add(k, seenEntry)
+		if o.Name == "" {
+			r.seen.add(k, fileop.ObjID{}, 0, 0)
+		} else {
+			r.seen.add(k, o.Parent, b.life(r, o.Parent), 0)
 		}
 	}
 }
 
-// knows reports that the target surely knows a directory. m.mu is held.
-func (b *Border) knows(r *run, dir fileop.ObjID) bool {
-	return r.seen.has(seenKey{b.root, dir}, seenEntry)
-}
+// life is not 0 if the target surely knows a directory. m.mu is held.
+func (b *Border) life(r *run, dir fileop.ObjID) uint64 { return r.seen.life(seenKey{b.root, dir}) }
 
 // needs reports that the object of a rename or link into a directory has to be sent
 // at once: it was not sent in this run, and the directory's names may have been sent
@@ -127,7 +126,7 @@ func (b *Border) needs(r *run, obj, dir fileop.ObjID) bool {
 	if r == nil || r.seen.has(seenKey{b.root, obj}, seenEntry) {
 		return false
 	}
-	return !r.seen.exact || b.knows(r, dir)
+	return !r.seen.exact || b.life(r, dir) != 0
 }
 
 // link passes a further name. What the target knows the object by may lie outside the

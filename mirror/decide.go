@@ -91,11 +91,7 @@ func (c *chunk) differing(e fileop.Entry, file File) (n int, err error) {
 
 // same notes an entry that the target holds equal.
 func (c *chunk) same(e fileop.Entry) error {
-	bits := seenEntry
-	if isDir(e.Attr.Mode) {
-		bits |= seenDir
-	}
-	c.r.mark(c.at, e.Obj, bits, c.f.asked.forgets)
+	c.r.mark(c.at, e.Obj, c.f.asked.life)
 	if isDir(e.Attr.Mode) {
 		if !c.f.flat {
 			c.note(func() {
@@ -135,7 +131,7 @@ func (c *chunk) settle(e fileop.Entry, file File, bind bool) error {
 			return err
 		}
 		c.r.m.prog.bytes.Add(uint64(self.Size))
-		c.r.mark(c.at, e.Obj, seenEntry, c.f.asked.forgets)
+		c.r.mark(c.at, e.Obj, c.f.asked.life)
 		return nil
 	})
 }

@@ -17,13 +17,13 @@ const askAhead = 8
 
 // asked is what the target holds in a directory, a page of it at a time.
 type asked struct {
-	done    chan struct{} // closed when the rest may be read
-	err     error
-	page    fileop.ListReply
-	own     []fileop.Entry // what the source had when Sum was made from it; nil: too many
-	gen     uint64         // seenSet.gen before own was read
-	forgets uint64         // seenSet.forgets before anything was asked
-	given   bool           // own was compared by Sum
+	done  chan struct{} // closed when the rest may be read
+	err   error
+	page  fileop.ListReply
+	own   []fileop.Entry // what the source had when Sum was made from it; nil: too many
+	moves uint64         // run.moves before own was read
+	life  uint64         // of the directory, before anything was asked
+	given bool           // own was compared by Sum
 }
 
 // background makes the run's context and the place where its queries are waited for.
@@ -46,7 +46,7 @@ func (r *run) askNext() {
 		if f.listed || f.fresh || f.asked != nil {
 			continue
 		}
-		f.asked = &asked{done: make(chan struct{}), forgets: r.forgets()}
+		f.asked = &asked{done: make(chan struct{}), life: r.life(f.root, f.e.Obj)}
 		q, e, root, a, only := r.listQuery(f, ""), f.e, f.root, f.asked, f.only
 		r.queries.Go(func() {
 			defer close(a.done)
@@ -79,7 +79,7 @@ var afterAll = strings.Repeat("\xff", fileop.MaxName)
 // q. It is only a guess that saves the reply's entries; errors come up later again.
 func (r *run) ownDigest(root int, e fileop.Entry, a *asked, q *fileop.ListQuery) {
 	r.m.mu.Lock()
-	a.gen = r.seen.gen
+	a.moves = r.moves
 	r.m.mu.Unlock()
 	d, err := r.m.cfg.Roots[root].Tree.Dir(e)
 	if err != nil {
@@ -126,7 +126,7 @@ func (r *run) asTarget(at spot, e *fileop.Entry) fileop.TargetEntry {
 func (r *run) compare(f *frame, d Dir) (over bool, found []frame, err error) {
 	r.askNext()
 	if f.asked == nil { // far down the stack, or a batch of hints
-		f.asked = &asked{done: make(chan struct{}), forgets: r.forgets()}
+		f.asked = &asked{done: make(chan struct{}), life: r.life(f.root, f.e.Obj)}
 		f.asked.page, f.asked.err = r.m.cfg.Target.List(r.ctx, r.listQuery(f, ""))
 		close(f.asked.done)
 	}
@@ -150,8 +150,8 @@ func (r *run) compare(f *frame, d Dir) (over bool, found []frame, err error) {
 		}
 		return false, nil, err
 	}
-	found = r.equalDir(f, a)
-	if f.sent {
+	found, err = r.equalDir(f, a, d)
+	if err == nil && f.sent {
 		err = r.endDir(f, d)
 	}
 	return true, found, err
@@ -162,31 +162,46 @@ func (r *run) anyTouched(root int, es []fileop.Entry) bool {
 }
 
 // equalDir accounts for a directory whose entries are all equal.
-func (r *run) equalDir(f *frame, a *asked) (found []frame) {
+func (r *run) equalDir(f *frame, a *asked, d Dir) (found []frame, err error) {
 	for i := range a.own {
 		e := &a.own[i]
-		if isDir(e.Attr.Mode) {
-			if !f.flat {
-				found = append(found, frame{root: f.root, e: *e, after: f.after, force: f.force})
-			}
-			continue
+		if !isDir(e.Attr.Mode) {
+			r.skipped(e)
+		} else if !f.flat {
+			found = append(found, frame{root: f.root, e: *e, after: f.after, force: f.force})
 		}
-		r.skipped(e)
 	}
+	if r.markAll(f, a) {
+		return found, nil
+	}
+	return found, d.WithLock(func() error { // names changed: look which directories are still here
+		for i := range a.own {
+			if !isDir(a.own[i].Attr.Mode) {
+				continue
+			}
+			e, err := d.Entry(a.own[i].Name)
+			if err == nil && e.Obj == a.own[i].Obj {
+				r.mark(spot{root: f.root, parent: f.e.Obj}, e.Obj, a.life)
+			} else if err != nil && !gone(err) {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// markAll notes the entries of an equal directory as known, unless names changed since
+// they were looked at.
+func (r *run) markAll(f *frame, a *asked) bool {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	if r.seen.gen != a.gen { // something vanished since they were looked at
-		r.seen.exact = false
-		return found
+	if r.moves != a.moves {
+		return false
 	}
 	for i := range a.own {
-		bits := seenEntry
-		if isDir(a.own[i].Attr.Mode) {
-			bits |= seenDir
-		}
-		r.seen.learn(f.root, f.e.Obj, a.own[i].Obj, bits, a.forgets)
+		r.seen.add(r.key(f.root, a.own[i].Obj), f.e.Obj, a.life, 0)
 	}
-	return found
+	return true
 }
 
 func (r *run) skipped(e *fileop.Entry) {

@@ -148,8 +148,8 @@ func (b *Border) named(l *fileop.Op) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.put(l)
-	if r := m.run; r != nil && b.knows(r, l.Parent) {
-		r.seen.add(seenKey{b.root, l.Obj}, seenEntry)
+	if r := m.run; r != nil {
+		r.seen.add(seenKey{b.root, l.Obj}, l.Parent, b.life(r, l.Parent), 0)
 	}
 }
 

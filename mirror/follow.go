@@ -90,7 +90,7 @@ func (m *Mirror) serveOne(ctx context.Context) error {
 	m.prog.start(r.id, Joining, r.opts)
 	start := time.Now()
 	err := r.all()
-	if errors.Is(err, errYield) {
+	if errors.Is(context.Cause(ctx), errYield) {
 		return nil
 	}
 	m.prog.setState(stateAfter(err))

@@ -31,7 +31,12 @@ func (p pattern) Selects(at string, dir bool) bool {
 func (p pattern) Leads(at string) bool {
 	return below(at, p.dir) && (p.except == "" || !below(at, p.except))
 }
-func (p pattern) SameBelow(x, y string) bool { return p.Leads(x) == p.Leads(y) }
+func (p pattern) SameBelow(x, y string) bool {
+	if p.except != "" && (below(p.except, x) || below(p.except, y)) {
+		return x == y
+	}
+	return p.Leads(x) == p.Leads(y)
+}
 
 // pair is a source, a mirror and a target.
 type pair struct {

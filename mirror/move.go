@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -43,22 +44,31 @@ func (b *Border) rename(p place, o *fileop.Op) {
 }
 
 // rootMoved handles a rename of the set's root directory or of one above it: all that
-// was below leaves the set (B5.25), all that is there now comes in.
+// was below leaves the set (B5.25), and what is there now comes in.
 func (b *Border) rootMoved(p place, from, to end, swap bool) {
-	if !p.leadsToRoot(from.path) && !p.leadsToRoot(to.path) {
-		return
+	if p.leadsToRoot(from.path) {
+		b.leftRoot(p, to.path+strings.TrimPrefix(p.rel(), from.path))
+	} else if swap && p.leadsToRoot(to.path) {
+		b.leftRoot(p, from.path+strings.TrimPrefix(p.rel(), to.path))
 	}
-	if now, err := p.Tree.Lookup(p.rel()); err == nil && isDir(now.Attr.Mode) {
+	if p.leadsToRoot(from.path) || p.leadsToRoot(to.path) {
 		b.newRoot(p)
+	}
+}
+
+// leftRoot empties the target: the root directory went to path.
+func (b *Border) leftRoot(p place, path string) {
+	e, err := p.Tree.Lookup(path)
+	if err != nil || !isDir(e.Attr.Mode) {
 		return
 	}
-	_ = swap
-	b.m.mu.Lock()
-	defer b.m.mu.Unlock()
-	if b.m.run != nil {
-		b.m.run.seen.forget()
-	}
-	b.m.log.Warn("root directory of the set moved away", "path", p.Dir)
+	m := b.m
+	m.log.Warn("root directory of the set moved away", "path", p.Dir)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.follow()
+	r.seen.remove(seenKey{b.root, e.Obj})
+	_, _ = m.putMirror(&fileop.Op{Kind: fileop.MirrorDir, Tree: p.Index, Obj: e.Obj})
 }
 
 // newRoot makes the directory that is at the set's root now the root.
@@ -70,7 +80,6 @@ func (b *Border) newRoot(p place) {
 	m := b.m
 	m.mu.Lock()
 	r := m.follow()
-	r.seen.forget()
 	m.entries++
 	m.mu.Unlock()
 	defer m.sent()
@@ -93,9 +102,12 @@ func (b *Border) pass(p place, o *fileop.Op, from, to end) {
 	}
 	need := b.needs(r, o.Obj, to.parent)
 	need2 := swap && b.needs(r, o.Obj2, from.parent)
-	b.vanishes(r, o.Obj, to.parent)
-	if swap {
-		b.vanishes(r, o.Obj2, from.parent)
+	if r != nil {
+		r.moves++
+		r.seen.move(seenKey{b.root, o.Obj}, to.parent)
+		if swap {
+			r.seen.move(seenKey{b.root, o.Obj2}, from.parent)
+		}
 	}
 	if !need && !need2 {
 		m.mu.Unlock()
@@ -109,20 +121,6 @@ func (b *Border) pass(p place, o *fileop.Op, from, to end) {
 	}
 	if need2 {
 		b.arrive(r, b.arrival(p, o.Obj2, from))
-	}
-}
-
-// vanishes notes that an object went into a directory the target does not know, where
-// it is lost with all below it until that directory is read. m.mu is held.
-func (b *Border) vanishes(r *run, obj, dir fileop.ObjID) {
-	k := seenKey{b.root, obj}
-	if r == nil || b.knows(r, dir) || !r.seen.has(k, seenEntry) {
-		return
-	}
-	if r.seen.has(k, seenDir) {
-		r.seen.forget()
-	} else {
-		r.seen.remove(k)
 	}
 }
 
@@ -212,12 +210,8 @@ func (b *Border) remove(o *fileop.Op, obj fileop.ObjID, from end, e fileop.Entry
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.put(&u)
-	if m.run == nil {
-		return
-	}
-	if dir {
-		m.run.seen.forget()
-	} else {
+	if m.run != nil {
+		m.run.moves++
 		m.run.seen.remove(seenKey{b.root, obj})
 	}
 }

@@ -32,13 +32,14 @@ type Options struct {
 
 // run is one walk and what belongs to it.
 type run struct {
-	m    *Mirror
-	ctx  context.Context
-	id   int64
-	opts Options
-	seen seenSet // guarded by m.mu
-	come []frame // guarded by m.mu: work brought in by the border
-	over bool    // guarded by m.mu: come was full; everything must be compared again
+	m     *Mirror
+	ctx   context.Context
+	id    int64
+	opts  Options
+	seen  seenSet // guarded by m.mu
+	moves uint64  // guarded by m.mu: counts names that vanished from where they were
+	come  []frame // guarded by m.mu: work brought in by the border
+	over  bool    // guarded by m.mu: come was full; everything must be compared again
 
 	follow     bool           // a follow-up run: its work is what the border brought
 	quiet      bool           // no begin and end records: a batch of hints

@@ -6,14 +6,13 @@ import (
 	"understudy/fileop"
 )
 
-// maxSeen bounds the objects one run remembers: some 40 bytes each, so 80 MB.
-const maxSeen = 2 << 20
+// maxSeen bounds the objects one run remembers: some 100 bytes each.
+const maxSeen = 1 << 20
 
 // What a run knows of an object.
 const (
 	seenEntry uint8 = 1 << iota // its entry was sent in this run, or the target holds it equal
 	seenWalk                    // a directory that was walked in this run
-	seenDir                     // it is a directory
 	seenOpen                    // a file whose content is on the work list
 )
 
@@ -22,57 +21,107 @@ type seenKey struct {
 	obj  fileop.ObjID
 }
 
-// seenSet remembers what the target knows because of this run. Forgetting costs
-// repeated work only, as long as exact tells of it; claiming too much would lose
-// changes. It is guarded by Mirror.mu.
-type seenSet struct {
-	of      map[seenKey]uint8
-	exact   bool   // a directory that is not in here was never sent
-	gen     uint64 // counts removals
-	forgets uint64 // counts forget
+// seenNode is an object as the target got it: as a child of parent, when that was
+// given the number parentLife.
+type seenNode struct {
+	bits       uint8
+	life       uint64 // changes when the object is sent again after it was lost
+	parent     fileop.ObjID
+	parentLife uint64
 }
 
-func newSeen(exact bool) seenSet { return seenSet{of: map[seenKey]uint8{}, exact: exact} }
+// seenSet remembers what the target knows because of this run. An object counts only
+// while all directories above it do: what is lost on the target with a directory is
+// forgotten by removing the directory. Forgetting costs repeated work only, as long as
+// exact tells of it; claiming too much would lose changes. It is guarded by Mirror.mu.
+type seenSet struct {
+	of    map[seenKey]seenNode
+	exact bool // a directory that does not count was never sent, or is lost
+	lives uint64
+}
 
-func (s *seenSet) has(k seenKey, bit uint8) bool { return s.of[k]&bit != 0 }
+func newSeen(exact bool) seenSet { return seenSet{of: map[seenKey]seenNode{}, exact: exact} }
 
-func (s *seenSet) add(k seenKey, bits uint8) {
-	if old, ok := s.of[k]; ok || len(s.of) < maxSeen {
-		s.of[k] = old | bits
+// life is the number of an object that the target surely knows, 0 of any other.
+func (s *seenSet) life(k seenKey) uint64 {
+	n, ok := s.of[k]
+	if !ok {
+		return 0
+	}
+	life, at := n.life, k
+	for range maxDepth {
+		if n.parent.IsZero() {
+			return life
+		}
+		at.obj = n.parent
+		up, ok := s.of[at]
+		if !ok || up.life != n.parentLife {
+			return 0
+		}
+		n = up
+	}
+	return 0
+}
+
+// maxDepth bounds the walk up: PATH_MAX allows no deeper directory.
+const maxDepth = 2048
+
+func (s *seenSet) has(k seenKey, bit uint8) bool {
+	return s.of[k].bits&bit != 0 && s.life(k) != 0
+}
+
+// add notes that the target knows an object as a child of parent, which counted with
+// the number parentLife when the target was told or asked; a root has none.
+func (s *seenSet) add(k seenKey, parent fileop.ObjID, parentLife uint64, bits uint8) {
+	if !parent.IsZero() && (parentLife == 0 || s.life(seenKey{k.root, parent}) != parentLife) {
+		return // it went down with its directory
+	}
+	n, ok := s.of[k]
+	if !ok && len(s.of) >= maxSeen {
+		s.exact = false
 		return
 	}
-	s.exact = false
+	if s.life(k) == 0 {
+		s.lives++
+		n = seenNode{life: s.lives}
+	}
+	n.bits |= bits | seenEntry
+	n.parent, n.parentLife = parent, parentLife
+	s.of[k] = n
+}
+
+// set and clear change bits of an object that counts.
+func (s *seenSet) set(k seenKey, bits uint8) {
+	if n, ok := s.of[k]; ok && s.life(k) != 0 {
+		n.bits |= bits
+		s.of[k] = n
+	}
 }
 
 func (s *seenSet) clear(k seenKey, bits uint8) {
-	if v, ok := s.of[k]; ok {
-		s.of[k] = v &^ bits
+	if n, ok := s.of[k]; ok {
+		n.bits &^= bits
+		s.of[k] = n
 	}
 }
 
-// remove forgets one object, whose names the target may have seen vanish.
-func (s *seenSet) remove(k seenKey) {
-	delete(s.of, k)
-	s.gen++
-}
-
-// forget forgets everything: a directory left the set with what is below it.
-func (s *seenSet) forget() {
-	clear(s.of)
-	s.exact = false
-	s.gen++
-	s.forgets++
-}
-
-// learn adds an object that was sent as an entry of parent, or that the target held
-// there, unless parent may have been lost on the target since forgets was read.
-func (s *seenSet) learn(root int, parent, obj fileop.ObjID, bits uint8, forgets uint64) {
-	if s.forgets == forgets && (parent.IsZero() || s.has(seenKey{root, parent}, seenEntry)) {
-		s.add(seenKey{root, obj}, bits)
-	} else if bits&seenDir != 0 {
-		s.exact = false
+// move notes that an object got another parent, by a live operation.
+func (s *seenSet) move(k seenKey, parent fileop.ObjID) {
+	if s.life(k) == 0 {
+		return
 	}
+	life := s.life(seenKey{k.root, parent})
+	if life == 0 { // the target loses it, with all below it
+		s.remove(k)
+		return
+	}
+	n := s.of[k]
+	n.parent, n.parentLife = parent, life
+	s.of[k] = n
 }
+
+// remove forgets an object whose names vanish on the target, and all below it.
+func (s *seenSet) remove(k seenKey) { delete(s.of, k) }
 
 // maxShifts bounds the files whose last shift is remembered one by one.
 const maxShifts = 4096

@@ -44,7 +44,7 @@ func (r *run) putDirAt(at spot, e *fileop.Entry) (fileop.Seq, error) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	seq, err := r.m.putMirror(&o)
-	r.seen.learn(at.root, at.parent, e.Obj, seenEntry|seenDir, r.seen.forgets)
+	r.seen.add(r.key(at.root, e.Obj), at.parent, r.seen.life(r.key(at.root, at.parent)), 0)
 	return seq, err
 }
 
@@ -56,11 +56,11 @@ func (r *run) putNode(at spot, e fileop.Entry, look func() (fileop.Entry, error)
 		if isLnk(e.Attr.Mode) {
 			o.Data = []byte(r.linkTarget(at, &e))
 		}
-		forgets := r.forgets()
+		life := r.life(at.root, at.parent)
 		if _, err := r.m.putMirror(&o); err != nil {
 			return err
 		}
-		r.mark(at, e.Obj, seenEntry, forgets)
+		r.mark(at, e.Obj, life)
 		now, err := look()
 		if err != nil || now.Obj != e.Obj || sameAttrs(&now, &e) {
 			return err
@@ -78,18 +78,18 @@ func (r *run) linkTarget(at spot, e *fileop.Entry) string {
 	return e.Target
 }
 
-// mark notes that the target knows an object; forgets was read before it was sent, or
-// before the target was asked.
-func (r *run) mark(at spot, o fileop.ObjID, bits uint8, forgets uint64) {
+// mark notes that the target knows an object; life is that of its directory, before it
+// was sent or the target was asked.
+func (r *run) mark(at spot, o fileop.ObjID, life uint64) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.seen.learn(at.root, at.parent, o, bits, forgets)
+	r.seen.add(r.key(at.root, o), at.parent, life, 0)
 }
 
-func (r *run) forgets() uint64 {
+func (r *run) life(root int, dir fileop.ObjID) uint64 {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	return r.seen.forgets
+	return r.seen.life(r.key(root, dir))
 }
 
 // putFile sends a regular file's entry: whole if it is small, else without content;
@@ -120,7 +120,7 @@ func (r *run) putOpen(at spot, e *fileop.Entry) (fileop.Seq, error) {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	seq, err := r.m.putMirror(&o)
-	r.seen.learn(at.root, at.parent, e.Obj, seenEntry|seenOpen, r.seen.forgets)
+	r.seen.add(r.key(at.root, e.Obj), at.parent, r.seen.life(r.key(at.root, at.parent)), seenOpen)
 	return seq, err
 }
 
@@ -172,7 +172,7 @@ func (r *run) putWhole(at spot, e fileop.Entry, f File, limit int) (done bool, n
 	self.Name, self.Size = e.Name, int64(n)
 	o := r.entryOp(at, &self)
 	o.Flags, o.Data = fileop.FlagWhole, (*b)[:n]
-	forgets := r.forgets()
+	life := r.life(at.root, at.parent)
 	if _, err := r.m.putMirror(&o); err != nil {
 		return false, 0, err
 	}
@@ -180,7 +180,7 @@ func (r *run) putWhole(at spot, e fileop.Entry, f File, limit int) (done bool, n
 	r.m.prog.bytes.Add(uint64(n))
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.seen.learn(at.root, at.parent, e.Obj, seenEntry, forgets)
+	r.seen.add(r.key(at.root, e.Obj), at.parent, life, 0)
 	r.seen.clear(r.key(at.root, e.Obj), seenOpen)
 	return true, n, nil
 }

@@ -202,9 +202,7 @@ func (r *run) enterDir(f *frame) bool {
 	if r.seen.has(k, seenWalk) && !f.force {
 		return false
 	}
-	if r.seen.has(k, seenEntry) { // else whoever sends its entry again walks it again
-		r.seen.add(k, seenWalk)
-	}
+	r.seen.set(k, seenWalk) // not if it is lost: whoever sends it again walks it again
 	return true
 }
 
