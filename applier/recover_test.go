@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
@@ -138,6 +139,12 @@ func runKilled(t testing.TB, cfg Config, s *script, kills []int) *rig {
 
 // G: after any kill the names are rewound and the replay ends at the same tree.
 func TestRandomKills(t *testing.T) {
+	for round := range 4 { // of 100 sequences each
+		t.Run(strconv.Itoa(round), testRandomKills)
+	}
+}
+
+func testRandomKills(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") }
 		m := newModel(pick)

@@ -105,6 +105,12 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if haveM && m.item.frame.Epoch < a.pos.Epoch {
+		m.have = false // of an older epoch: its run was given up with it
+		a.addCredit(len(m.op.Data) + 64)
+		return true, nil
+	}
+	haveM = haveM && m.item.frame.Epoch == a.pos.Epoch // a newer epoch waits for its gap
 	var qop, mop *fileop.Op
 	if haveQ {
 		qop = &q.op
@@ -207,7 +213,8 @@ func (a *Applier) endFrame(it *laneItem) {
 	a.pos.Frame, a.pos.FrameLast, a.pos.Chain = it.index, it.frame.Last(), it.frame.Chain
 }
 
-// beginMirrorFrame drops nothing: frames of an older epoch are given up record by record.
+// beginMirrorFrame refuses frames of the other lane. Their epoch is looked at
+// in step.
 func (a *Applier) beginMirrorFrame(it *laneItem) error {
 	if it.frame.Lane != fileop.LaneMirror {
 		return fmt.Errorf("%w: frame of lane %d in the mirror lane", ErrProtocol, it.frame.Lane)
