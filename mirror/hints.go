@@ -27,6 +27,7 @@ type hint struct {
 type hintSet struct {
 	mu   sync.Mutex
 	of   map[hint]bool // guarded by mu; true: everything below, too
+	busy bool          // guarded by mu: a batch was taken and is not sent yet
 	wake chan struct{}
 }
 
@@ -56,8 +57,14 @@ func (h *hintSet) take() map[hint]bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	batch := h.of
-	h.of = map[hint]bool{}
+	h.of, h.busy = map[hint]bool{}, true
 	return batch
+}
+
+func (h *hintSet) done() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.busy = false
 }
 
 // Dirty says that something at path, relative to the tree of root number i, may have
@@ -70,6 +77,16 @@ func (m *Mirror) Pending() int {
 	m.hints.mu.Lock()
 	defer m.hints.mu.Unlock()
 	return len(m.hints.of)
+}
+
+// Idle reports that nothing is being sent and nothing waits to be.
+func (m *Mirror) Idle() bool {
+	m.hints.mu.Lock()
+	busy := m.hints.busy || len(m.hints.of) > 0
+	m.hints.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !busy && m.run == nil && !m.claimed && len(m.wake) == 0
 }
 
 // RunHints sends what changed at the places called dirty, until ctx ends; then it
@@ -85,12 +102,14 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 		batch := m.hints.take()
 		err := m.refresh(ctx, batch)
 		if err == nil {
+			m.hints.done()
 			retry = firstRetry
 			continue
 		}
 		for h, deep := range batch {
 			m.hints.add(h, deep)
 		}
+		m.hints.done()
 		if ctx.Err() != nil {
 			return nil
 		}

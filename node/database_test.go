@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 const pgBin = "/usr/lib/postgresql/15/bin/"

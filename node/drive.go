@@ -163,7 +163,7 @@ func (s *session) mirrorIdle() bool {
 	s.mu.Lock()
 	busy := s.busy
 	s.mu.Unlock()
-	return !busy && tmpIdle(s.mirror)
+	return !busy && s.mirror.Idle()
 }
 
 // lookAgain makes captures that only get hints look at everything, so that what
@@ -171,7 +171,7 @@ func (s *session) mirrorIdle() bool {
 func (s *session) lookAgain() {
 	for i, cap := range s.captures {
 		if cap.stacked == nil {
-			tmpDirty(s.mirror, i, relative(cap.dir, s.c.pairs[i].From), true)
+			s.mirror.Dirty(i, relative(cap.dir, s.c.pairs[i].From), true)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (r *replica) abortMirror(k fileop.Seq) {
 // apply recovers after a stop that was not clean, then applies until ctx ends.
 func (r *replica) apply(ctx context.Context) error {
 	if r.app.NeedsRecovery() {
-		if err := r.recover(ctx); err != nil {
+		if err := r.app.Recover(ctx, r.recv.Received(ctx)); err != nil {
 			return fmt.Errorf("recover replica: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,6 +100,7 @@ func (p *pair) stop() {
 func (p *pair) mount() {
 	p.t.Helper()
 	testfuse.Watchdog(p.t, p.dir, 15*time.Minute)
+	p.t.Cleanup(p.stop) // before the watchdog's own end of the mount
 	if _, err := p.source.Mount(context.Background(), p.dir); err != nil {
 		p.t.Fatal(err)
 	}
@@ -144,12 +146,39 @@ func (p *pair) settle() {
 // same fails the test unless source and replica are equal in everything.
 func (p *pair) same() {
 	p.t.Helper()
-	diffs, err := sametree.Diff(p.dir, p.replica, sametree.Options{})
-	if err != nil {
-		p.t.Fatal(err)
+	same(p.t, p.dir, p.replica)
+	if p.t.Failed() {
+		p.t.Fatal(p.where())
 	}
-	if len(diffs) > 0 {
-		p.t.Fatalf("source and replica differ in %d places:\n%s\n%s", len(diffs), strings.Join(first(diffs, 20), "\n"), p.where())
+}
+
+// compareEnv makes the test program compare two trees and end: a process does not look
+// into a mount that it serves itself.
+const compareEnv = "UNDERSTUDY_COMPARE"
+
+func compareChild() {
+	a, b, ok := strings.Cut(os.Getenv(compareEnv), "\x1f")
+	if !ok {
+		return
+	}
+	diffs, err := sametree.Diff(a, b, sametree.Options{})
+	if err != nil {
+		fmt.Println("comparing:", err)
+	}
+	for _, d := range first(diffs, 30) {
+		fmt.Println(d)
+	}
+	os.Exit(0)
+}
+
+// same compares two trees in a process of its own.
+func same(t testing.TB, a, b string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), compareEnv+"="+a+"\x1f"+b)
+	out, err := cmd.CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("%s and %s differ: %v\n%s", a, b, err, out)
 	}
 }
 
@@ -190,11 +219,21 @@ func (p *pair) freeze(rng *rand.Rand, ahead int) fileop.Seq {
 	at := p.captured() + 1 + fileop.Seq(rng.IntN(ahead))
 	a := p.applier()
 	a.StopAfter(at)
-	waitFor(p.t, "the applier to stop", func() bool { return a.Frozen() })
+	p.rest(a)
 	if got := a.Position().Applied; got < at {
 		p.t.Fatalf("frozen after %d, want %d", got, at)
 	}
 	return a.Position().Applied
+}
+
+// rest waits until the applier has stopped where it was told to.
+func (p *pair) rest(a *applier.Applier) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if err := a.WaitStopped(ctx); err != nil {
+		p.t.Fatalf("the applier does not stop: %v\n%s", err, p.where())
+	}
 }
 
 func (p *pair) thaw() { p.applier().Resume() }

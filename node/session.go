@@ -198,7 +198,7 @@ func (s *session) run() error {
 	g.Go(func() error { return ended(ctx, "transmission", s.sender.Run(ctx)) })
 	g.Go(func() error { return s.driveMirror(ctx) })
 	g.Go(func() error { return s.follow(ctx, s.mirror.Serve) })
-	g.Go(func() error { return s.follow(ctx, tmpHints(s.mirror)) })
+	g.Go(func() error { return s.follow(ctx, s.mirror.RunHints) })
 	g.Go(func() error { return s.watchLink(ctx) })
 	g.Go(func() error { return s.lag.run(ctx, s.journal) })
 	g.Go(func() error {
@@ -395,7 +395,7 @@ func (h hintSink) Dirty(path string, deep bool) {
 	default:
 		return
 	}
-	tmpDirty(h.m, h.root, path, deep)
+	h.m.Dirty(h.root, path, deep)
 }
 
 var _ capture.HintSink = hintSink{}

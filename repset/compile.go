@@ -219,6 +219,9 @@ func (c *chain) may() bool {
 	return c.files || c.dirs || slices.ContainsFunc(c.pats, func(l link) bool { return l.include })
 }
 
+// all reports whether the chain selects every name.
+func (c *chain) all() bool { return c.files && c.dirs && len(c.pats) == 0 }
+
 // settle drops children that change nothing (a lower rule that repeats an upper one)
 // and works out whether the directory leads anywhere.
 func (n *node) settle() {

@@ -32,6 +32,18 @@ func (r *Rules) SameBelow(a, b string) bool {
 	return strings.HasPrefix(a, "/") && strings.HasPrefix(b, "/") && r.top.SameBelow(a[1:], b[1:])
 }
 
+// Everything reports that dir and all below it is selected. It errs towards false.
+func (r *Rules) Everything(dir string) bool {
+	if !strings.HasPrefix(dir, "/") {
+		return false
+	}
+	n, rest := r.top.walk(dir[1:])
+	if rest != "" {
+		return n.below.all()
+	}
+	return n.selfDir && len(n.children) == 0 && n.in.all() && n.below.all()
+}
+
 // Under returns the view of the directory dir.
 func (r *Rules) Under(dir string) View {
 	n, rest := r.top.walk(strings.TrimPrefix(dir, "/"))

@@ -325,3 +325,36 @@ func BenchmarkSelects(b *testing.B) {
 		r.Selects("/srv/d7/one/two/three/file.dat", false)
 	}
 }
+
+func TestEverything(t *testing.T) {
+	for _, tc := range []struct {
+		rules []string
+		dir   string
+		want  bool
+	}{
+		{[]string{"/a inc, rec"}, "/a", true},
+		{[]string{"/a inc, rec"}, "/a/b/c", true},
+		{[]string{"/a inc, rec"}, "/", false},
+		{[]string{"/a inc, rec", "/a/b exc, rec"}, "/a", false},
+		{[]string{"/a inc, rec", "/a/b exc, rec"}, "/a/c", true},
+		{[]string{"/a inc, rec", "/a/*.tmp exc, rec"}, "/a", false},
+		{[]string{"/a/*.db inc, rec"}, "/a", false},
+		{[]string{"/a inc, norec"}, "/a", false},
+	} {
+		var rules []Rule
+		for _, s := range tc.rules {
+			r, err := ParseRule(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules = append(rules, r)
+		}
+		c, err := Compile(rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Everything(tc.dir); got != tc.want {
+			t.Errorf("%v: everything below %s: %t", tc.rules, tc.dir, got)
+		}
+	}
+}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
+
+	"understudy/internal/peerkey"
 )
 
 // Times of a link. The control connection carries little, so silence there means
@@ -54,7 +56,7 @@ const (
 // Dial connects to a peer. Later interruptions heal by themselves, a first connection
 // that fails is an error.
 func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
-	key, pub, err := secretKey(cfg.Secret)
+	key, pub, err := peerkey.Derive(cfg.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +66,7 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	l := &Link{gen: 1, up: [2]bool{true, true}, changed: make(chan struct{})}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
 		d := &linkDialer{first: ctx}
-		nc, err := nats.Connect("nats://"+cfg.Addr, nats.Name(Token(cfg.Name)+"/"+kind), keyOption(key, pub),
+		nc, err := nats.Connect("nats://"+cfg.Addr, nats.Name(Token(cfg.Name)+"/"+kind), peerkey.Login(key, pub),
 			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
 			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ type ReceiverConfig struct {
 	Epoch        fileop.Epoch
 	MaxBytes     int64    // of the queue on disk; 0: what the disk bears. At least 32 MiB
 	MirrorWindow int64    // as in JournalConfig
-	Applied      Position // what the applier has done: Next goes on behind Seq. Frame is not used
+	Applied      Position // what the applier has done: Next goes on behind Seq
 	MirrorDone   fileop.Seq
 	Log          *slog.Logger
 }
@@ -150,6 +151,24 @@ func (r *Receiver) joins(f *fileop.Frame, first bool) error {
 		return fmt.Errorf("%w: another history than the applied one at operation %d", fileop.ErrNotNext, done.Seq)
 	}
 	return nil
+}
+
+// Received reads what is stored behind Applied, without taking it: what may have been
+// applied before a stop that was not clean.
+func (r *Receiver) Received(ctx context.Context) iter.Seq2[fileop.Frame, error] {
+	return func(yield func(fileop.Frame, error) bool) {
+		last, err := r.Last(ctx)
+		if err != nil {
+			yield(fileop.Frame{}, err)
+			return
+		}
+		for i := r.cfg.Applied.Frame + 1; i <= last.Frame; i++ {
+			f, err := r.st.frame(ctx, i)
+			if !yield(f, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // until ends with ctx and with the receiver.

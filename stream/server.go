@@ -15,6 +15,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"understudy/internal/peerkey"
 )
 
 // Limits of the embedded server; research/jetstream.md has the measurements.
@@ -77,7 +79,7 @@ func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
 	if s.lock, err = lockDir(cfg.StoreDir); err != nil {
 		return nil, err
 	}
-	if s.key, s.pub, err = localKey(); err == nil {
+	if s.key, s.pub, err = peerkey.Public(nkeys.CreateUser()); err == nil {
 		err = s.startServer()
 	}
 	if err == nil {
@@ -113,7 +115,7 @@ func (s *Server) options() (*server.Options, error) {
 	if s.cfg.Secret == "" {
 		return nil, fmt.Errorf("listen on %s: no secret is set; peers could not be told from strangers", s.cfg.Listen)
 	}
-	_, peer, err := secretKey(s.cfg.Secret)
+	_, peer, err := peerkey.Derive(s.cfg.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +217,7 @@ func waitGroup(ctx context.Context, wg *sync.WaitGroup) error {
 
 // connect opens a connection inside the process.
 func (s *Server) connect(name string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(name), keyOption(s.key, s.pub),
+	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(name), peerkey.Login(s.key, s.pub),
 		nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(s.log)))
 	if err != nil {

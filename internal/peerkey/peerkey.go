@@ -28,6 +28,11 @@ func Public(k nkeys.KeyPair, err error) (nkeys.KeyPair, string, error) {
 	return k, pub, nil
 }
 
+// Login logs a client in with a key.
+func Login(k nkeys.KeyPair, pub string) nats.Option {
+	return nats.Nkey(pub, k.Sign)
+}
+
 // Option logs a client in with the key of a secret.
 func Option(secret string) nats.Option {
 	return func(o *nats.Options) error {
@@ -35,6 +40,6 @@ func Option(secret string) nats.Option {
 		if err != nil {
 			return err
 		}
-		return nats.Nkey(pub, k.Sign)(o)
+		return Login(k, pub)(o)
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 	"understudy/fileop"
 	"understudy/internal/exercise"
 	"understudy/internal/model"
+	"understudy/internal/sametree"
 )
 
 // tap records what is fed to the applier, and executes it on a model in the same
@@ -94,7 +96,47 @@ func (p *pair) freezeWithin(rng *rand.Rand, ahead int, stop func() exercise.Stat
 	p.t.Helper()
 	a := p.applier()
 	a.StopAfter(a.Position().Applied + 1 + fileop.Seq(rng.IntN(ahead)))
-	waitFor(p.t, "the applier to stop", a.Frozen)
+	p.rest(a)
 	stop()
 	return a.Position().Applied
+}
+
+// TestPrefixTruth (G1): the applier is frozen at random operations; each time the
+// replica equals a model that executed exactly the operations up to there, and at the
+// end the model equals the source (B1.11).
+func TestPrefixTruth(t *testing.T) {
+	needRoot(t)
+	p := newPair(t, true)
+	p.mount()
+	tap := newTap()
+	p.target.wrapFeed = tap.wrap
+	p.connect()
+	waitFor(t, "the mirror's end", func() bool { return p.applier().Position().Usable() })
+	rng := rand.New(rand.NewPCG(5, 6))
+	for i := range scaled(200, 2000) {
+		if i%50 == 0 && i > 0 {
+			p.settle()
+		}
+		stop := p.inBackground(exercise.Job{Kind: "stress", Seed: int64(i), Workers: 2, Ops: 400})
+		at := p.freezeWithin(rng, 300, stop)
+		tap.runTo(t, at)
+		replica, err := sametree.Snapshot(p.replica)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diffs := sametree.DiffTrees(tap.model.Snapshot(), replica, sametree.Options{}); len(diffs) > 0 {
+			t.Fatalf("point %d: after operation %d model and replica differ in %d places:\n%s", i, at, len(diffs), strings.Join(first(diffs, 20), "\n"))
+		}
+		p.thaw()
+	}
+	p.settle()
+	p.same()
+	tap.runTo(t, p.applier().Position().Applied)
+	source, err := sametree.Snapshot(p.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diffs := sametree.DiffTrees(tap.model.Snapshot(), source, sametree.Options{}); len(diffs) > 0 {
+		t.Fatalf("model and source differ in %d places:\n%s", len(diffs), strings.Join(first(diffs, 20), "\n"))
+	}
 }
