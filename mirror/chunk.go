@@ -33,6 +33,7 @@ type chunk struct {
 	dirs  []frame
 	files []frame
 	sent  bool
+	gone  bool
 	err   error
 }
 
@@ -61,6 +62,7 @@ func (r *run) chunk(f *frame, d Dir) ([]frame, error) {
 	clear(f.names[f.pos : f.pos+done]) // what was read is needed no more
 	f.pos += done
 	f.sent = f.sent || c.sent
+	f.gone = f.gone || c.gone
 	r.files = append(r.files, c.files...)
 	r.estimate = min(chunkBytes, int(c.bytes.Load())+recordOverhead)
 	return c.dirs, err
@@ -76,7 +78,9 @@ func (c *chunk) read() {
 		n, err := c.one(c.names[i])
 		c.bytes.Add(int64(n + recordOverhead))
 		switch {
-		case err == nil || gone(err):
+		case err == nil:
+		case gone(err):
+			c.note(func() { c.gone = true })
 		case isFatal(err):
 			c.mu.Lock()
 			c.err = err

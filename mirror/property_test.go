@@ -135,12 +135,14 @@ func (p *pair) beside(n int, seed uint64, f func()) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
+			pace := time.NewTicker(time.Duration(n) * 300 * time.Microsecond)
+			defer pace.Stop()
 			k := &monkey{source: p.source, r: rand.New(rand.NewPCG(seed, uint64(i))), base: p.m.place(0).rel()}
 			for {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-pace.C: // some 3,000 changes a second
 					k.act()
 				}
 			}
@@ -160,7 +162,7 @@ type slow struct {
 
 func (s *slow) Credit(ctx context.Context, n int) error {
 	s.mu.Lock()
-	d := s.r.IntN(300)
+	d := s.r.IntN(1000)
 	s.mu.Unlock()
 	for start := time.Now(); time.Since(start) < time.Duration(d)*time.Microsecond; {
 		runtime.Gosched()

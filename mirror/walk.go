@@ -30,6 +30,7 @@ type frame struct {
 	force bool       // walk it even if it was walked in this run
 	fresh bool       // the target has nothing of it: nothing to compare
 	sent  bool       // something of it was sent, so its end has to be
+	gone  bool       // a listed name vanished before it was looked at
 	only  bool       // names are given: no list of names, no end
 	flat  bool       // directories below are not walked unless they are new
 	prune bool       // only the list of names
@@ -114,6 +115,11 @@ func (r *run) step() error {
 		over, found, err = r.open(f, d)
 	case f.pos < len(f.names):
 		found, err = r.chunk(f, d)
+	case f.gone && !f.only:
+		// A live operation removed the name, but of the object that has it here; on the
+		// target it may have been another one's. So the names are listed once more.
+		f.gone, f.names = false, nil
+		err = r.relist(f, d)
 	default:
 		over, err = true, r.endDir(f, d)
 	}
@@ -188,7 +194,7 @@ func (r *run) open(f *frame, d Dir) (over bool, found []frame, err error) {
 		return true, nil, err
 	}
 	if f.prune {
-		f.pos, f.sent = len(f.names), true
+		f.pos, f.sent, f.gone = len(f.names), true, false
 	}
 	return false, nil, nil
 }
@@ -235,6 +241,26 @@ func (r *run) list(f *frame, d Dir) error {
 		return r.credit(sent - firstCredit)
 	}
 	return nil
+}
+
+// relist sends the list of names again after all entries.
+func (r *run) relist(f *frame, d Dir) error {
+	if r.quiet { // sent at the end anyway
+		r.prunes = append(r.prunes, frame{root: f.root, e: f.e, force: true, prune: true})
+		return nil
+	}
+	if err := r.credit(firstCredit); err != nil {
+		return err
+	}
+	f.sent = true
+	return d.WithLock(func() error {
+		names, err := r.selected(f, d)
+		if err != nil {
+			return err
+		}
+		_, err = r.putNames(&frame{root: f.root, e: f.e, dir: f.dir, names: names})
+		return err
+	})
 }
 
 // selected reads the directory's names and keeps those in the set, sorted.
