@@ -130,8 +130,10 @@ func (c *Capture) mount() error {
 		unix.Unmount(c.root, unix.MNT_DETACH) // EINVAL if it was not mounted
 		c.tree.Close()
 		c.fs.close()
+		return err
 	}
-	return err
+	c.setReadAhead()
+	return nil
 }
 
 // checkRoot makes dir absolute and refuses what cannot be captured. It reads the mount

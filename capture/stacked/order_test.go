@@ -238,6 +238,75 @@ func TestAttachDetachLive(t *testing.T) {
 	}
 }
 
+// reader is a sink that reads what a link brought in, under the lock of the file, as
+// the mirror does at the border of a set.
+type reader struct {
+	t     *testing.T
+	c     *Capture
+	reads atomic.Int64
+}
+
+func (r *reader) Pace() time.Duration { return 0 }
+
+func (r *reader) Put(op *fileop.Op) {
+	if op.Kind != fileop.Link {
+		return
+	}
+	e, err := r.c.Tree().Lookup(op.Path)
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	f, err := r.c.Tree().File(e)
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	defer f.Close()
+	if err := f.WithLock(func() error { _, err := f.Self(); return err }); err != nil {
+		r.t.Error(err)
+	}
+	r.reads.Add(1)
+}
+
+// A sink may lock the file a link names while others write to the file and sinks come
+// and go; nobody waits for ever.
+func TestSinkLocksFile(t *testing.T) {
+	c, dir, _ := start(t, Config{})
+	r := &reader{t: t, c: c}
+	defer c.Attach(r)()
+	f, err := os.Create(dir + "/f")
+	must(t, err)
+	defer f.Close()
+	var group sync.WaitGroup
+	group.Go(func() {
+		for i := range 300 {
+			name := fmt.Sprintf("%s/l%d", dir, i)
+			if err := errors.Join(os.Link(dir+"/f", name), os.Rename(name, name+"r")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 2 {
+		group.Go(func() {
+			for i := range 600 {
+				if _, err := f.WriteAt([]byte("x"), int64(i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Go(func() {
+		for range 600 {
+			c.Attach(&counter{})()
+		}
+	})
+	group.Wait()
+	if n := r.reads.Load(); n != 300 {
+		t.Errorf("%d links read", n)
+	}
+}
+
 func TestPace(t *testing.T) {
 	c, dir, _ := start(t, Config{})
 	s := &counter{pacing: 20 * time.Millisecond}

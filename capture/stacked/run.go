@@ -34,7 +34,8 @@ func (c *Capture) Foreign() []capture.Foreign { return c.foreign }
 
 // Attach gives every operation from now on to s too. An operation that takes effect
 // after Attach returned is given to s; one under way may be. After detach returned no
-// call of s is running, and none comes. Neither may be called from within a Put.
+// call of s is running, and none comes; it may not be called from within one. In the
+// Put of an operation on names, s may take the lock of a file (lower.File.WithLock).
 func (c *Capture) Attach(s capture.Sink) (detach func()) { return c.fs.sinks.attach(s) }
 
 // SetMirrorActive counts the mirrors reading the tree. While there is one, ranges
@@ -124,6 +125,18 @@ func (c *Capture) drain(served <-chan struct{}) error {
 	}
 	<-served
 	return nil
+}
+
+// readAheadKB is how far the kernel reads ahead of a sequential reader. Its default of
+// 128 makes a request of every 128 KiB.
+const readAheadKB = "1024"
+
+// setReadAhead is for speed only: without sysfs the default stays.
+func (c *Capture) setReadAhead() {
+	name := fmt.Sprintf("/sys/class/bdi/0:%d/read_ahead_kb", c.dev)
+	if err := os.WriteFile(name, []byte(readAheadKB), 0); err != nil {
+		c.log.Debug("read-ahead not set", "err", err)
+	}
 }
 
 // fusectl is where the kernel lets FUSE connections be ended.

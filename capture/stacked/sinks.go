@@ -13,49 +13,100 @@ import (
 // maxPace bounds what a sink can make a writer wait: it asks for milliseconds.
 const maxPace = 50 * time.Millisecond
 
-// sinks are those operations are given to.
+// sinks are those operations are given to. Giving out waits for nobody: a sink may
+// take the lock of a file in its Put (the mirror reads what a link brought in), and
+// whoever holds that lock must be able to give out his own operation meanwhile.
 type sinks struct {
-	mu   sync.RWMutex // held for reading while operations are given out
-	list []*tap       // guarded by mu
-	n    atomic.Int32 // len(list), to be looked at without mu
+	mu   sync.Mutex             // guards changes of list
+	list atomic.Pointer[[]*tap] // replaced whole; nil: none
 
 	ops   atomic.Uint64
 	bytes atomic.Uint64
 }
 
-// tap tells two attachments of one sink apart.
-type tap struct{ sink capture.Sink }
+// tap is one attachment of a sink.
+type tap struct {
+	sink capture.Sink
+
+	mu     sync.Mutex
+	closed bool       // guarded by mu: no call begins any more
+	calls  int        // guarded by mu: calls under way
+	idle   *sync.Cond // calls became 0
+}
+
+// begin reports whether the sink may be called; end follows the call.
+func (t *tap) begin() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.calls++
+	return true
+}
+
+func (t *tap) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.calls--; t.calls == 0 {
+		t.idle.Broadcast()
+	}
+}
+
+// close waits until no call is under way.
+func (t *tap) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for t.calls > 0 {
+		t.idle.Wait()
+	}
+}
+
+func (s *sinks) taps() []*tap {
+	if l := s.list.Load(); l != nil {
+		return *l
+	}
+	return nil
+}
 
 func (s *sinks) attach(sink capture.Sink) (detach func()) {
-	t := &tap{sink}
+	t := &tap{sink: sink}
+	t.idle = sync.NewCond(&t.mu)
+	s.change(func(l []*tap) []*tap { return append(l, t) })
+	return func() {
+		s.change(func(l []*tap) []*tap {
+			return slices.DeleteFunc(l, func(other *tap) bool { return other == t })
+		})
+		t.close()
+	}
+}
+
+func (s *sinks) change(f func([]*tap) []*tap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = append(s.list, t)
-	s.n.Add(1)
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if i := slices.Index(s.list, t); i >= 0 {
-			s.list = slices.Delete(s.list, i, i+1)
-			s.n.Add(-1)
-		}
-	}
+	l := f(slices.Clone(s.taps()))
+	s.list.Store(&l)
 }
 
 // tapped reports whether anybody listens. Asked after an effect and before describing
 // it: whoever attaches in between does not need to hear of it.
-func (s *sinks) tapped() bool { return s.n.Load() > 0 }
+func (s *sinks) tapped() bool { return len(s.taps()) > 0 }
 
 // emit gives ops, which took effect together, to all sinks. The caller holds the locks
 // of their objects.
 func (s *sinks) emit(ops ...*fileop.Op) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, op := range ops {
-		for _, t := range s.list {
+	for _, t := range s.taps() {
+		if !t.begin() {
+			continue
+		}
+		for _, op := range ops {
 			t.sink.Put(op)
 		}
-		s.ops.Add(1)
+		t.end()
+	}
+	s.ops.Add(uint64(len(ops)))
+	for _, op := range ops {
 		if op.Kind == fileop.Write {
 			s.bytes.Add(uint64(len(op.Data)))
 		}
@@ -71,10 +122,11 @@ func (s *sinks) pace() {
 }
 
 func (s *sinks) wanted() (d time.Duration) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, t := range s.list {
-		d = max(d, t.sink.Pace())
+	for _, t := range s.taps() {
+		if t.begin() {
+			d = max(d, t.sink.Pace())
+			t.end()
+		}
 	}
 	return d
 }
