@@ -162,7 +162,7 @@ func (r *run) dirt(batch map[hint]bool) error {
 				return err
 			}
 			top := &r.stack[len(r.stack)-1]
-			top.flat = !deep && p.isRoot(h.path)
+			top.flat, top.force = !deep && p.isRoot(h.path), true
 			continue
 		}
 		e, err := p.Tree.Lookup(h.path)

@@ -193,6 +193,7 @@ func (r *run) end() (more bool, err error) {
 	switch {
 	case r.over || r.stale:
 		r.over, r.stale, r.come = false, false, nil
+		r.seen.walkAgain()
 		return false, errAgain
 	case len(r.come) > 0:
 		return true, nil

@@ -105,6 +105,13 @@ func (s *seenSet) clear(k seenKey, bits uint8) {
 	}
 }
 
+// walkAgain forgets which directories were walked.
+func (s *seenSet) walkAgain() {
+	for k := range s.of {
+		s.clear(k, seenWalk)
+	}
+}
+
 // move notes that an object got another parent, by a live operation.
 func (s *seenSet) move(k seenKey, parent fileop.ObjID) {
 	if s.life(k) == 0 {

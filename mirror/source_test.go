@@ -456,7 +456,8 @@ type wire struct {
 	onPut   func(op *fileop.Op)
 	lists   atomic.Int64
 	digests atomic.Int64
-	bytes   int64 // content in mirror records
+	sizes   []int64 // bytes of content of each of ops
+	bytes   int64   // content in mirror records
 	down    atomic.Bool
 }
 
@@ -493,6 +494,7 @@ func (w *wire) add(op *fileop.Op, lane fileop.Lane) (fileop.Seq, error) {
 	}
 	op.Seq, op.Other = o.Seq, o.Other
 	w.ops = append(w.ops, o)
+	w.sizes = append(w.sizes, int64(len(op.Data)))
 	if w.onPut != nil {
 		w.onPut(&o)
 	}

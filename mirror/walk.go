@@ -125,7 +125,7 @@ func (r *run) step() error {
 	}
 	if over || err != nil {
 		err = r.fate(f, err)
-		r.stack = r.stack[:i]
+		r.stack = slices.Delete(r.stack, i, i+1) // hints may have pushed what is above it
 	}
 	r.stack = append(r.stack, found...)
 	return err
