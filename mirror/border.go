@@ -62,6 +62,9 @@ func (b *Border) concerns(p place, o *fileop.Op) bool {
 	if o.Nlink > 1 && (o.Attr == nil || !isDir(o.Attr.Mode)) || o.Kind == fileop.Barrier || o.Kind == fileop.Task {
 		return true
 	}
+	if o.Path == "" { // no name, or none the capture knows: a file made without one gets it later
+		return true
+	}
 	if o.Kind.IsData() {
 		return p.carries(o.Path, false)
 	}

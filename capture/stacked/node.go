@@ -220,6 +220,9 @@ func (t *nodes) path(n *node) string {
 func (t *nodes) pathIn(n *node, name string) string { return join(t.path(n), name) }
 
 func (t *nodes) pathLocked(n *node) string {
+	if len(n.names) > 0 && n.names[0].name == "" && n.names[0].parent != nil {
+		return "" // made without a name
+	}
 	var parts [32]string
 	names := parts[:0]
 	size := 0
