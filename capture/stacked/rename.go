@@ -96,13 +96,28 @@ func (r *renaming) log(last, whiteout bool) {
 		f.sinks.emit(&op)
 		return
 	}
-	obj, _, st, err := fsx.Identify(r.fromFD, r.from.name)
-	if err != nil {
+	left := fileop.Op{Kind: fileop.Mknod, Parent: r.from.parent.obj, Name: r.from.name, PMtime: mt, Path: path}
+	if err := r.whiteout(&left); err != nil {
 		f.log.Error("whiteout not logged", "name", r.from.name, "err", err)
 		f.sinks.emit(&op)
 		return
 	}
+	f.sinks.emit(&op, &left)
+}
+
+// whiteout describes the device at the old name; it has inherited a default ACL.
+func (r *renaming) whiteout(op *fileop.Op) error {
+	fd, err := unix.Openat(r.fromFD, r.from.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	obj, _, st, err := fsx.Identify(fd, "")
+	if err != nil {
+		return err
+	}
 	attr := fsx.AttrOf(&st)
-	f.sinks.emit(&op, &fileop.Op{Kind: fileop.Mknod, Obj: obj, Parent: r.from.parent.obj,
-		Name: r.from.name, Attr: &attr, PMtime: mt, Path: path})
+	op.Obj, op.Attr = obj, &attr
+	op.Xattrs, err = fsx.Xattrs(fd)
+	return err
 }
