@@ -35,16 +35,18 @@ type Applier struct {
 	marks    map[key][]mark // content read since the last durable position (exact.go)
 	lists    map[key]*nameList
 	pos      Position
-	rebooted bool       // between the last stop and Open
-	aborted  fileop.Seq // mirror records up to here are not waited for
-	credit   int        // bytes of mirror data since OnMirrorApplied
-	ck       checkpoints
-	unclean  bool
-	asideNo  int
-	saidNot  bool // EventNotPermitted was sent
-	waiting  []*query
-	saves    []save
-	ctx      context.Context // of the run under way
+	rebooted bool // between the last stop and Open
+
+	ghostsUntil fileop.Seq // names made by operations a power cut took from the queue may exist
+	aborted     fileop.Seq // mirror records up to here are not waited for
+	credit      int        // bytes of mirror data since OnMirrorApplied
+	ck          checkpoints
+	unclean     bool
+	asideNo     int
+	saidNot     bool // EventNotPermitted was sent
+	waiting     []*query
+	saves       []save
+	ctx         context.Context // of the run under way
 
 	ctl     chan func() // requests to the deciding goroutine, answered between operations
 	stopped chan struct{}

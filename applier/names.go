@@ -52,8 +52,8 @@ func (a *Applier) displace(t *tree, id fileop.ObjID) error {
 }
 
 // makeObject creates the object of op at the free place p, with its attributes, and
-// enters it into the catalog. A leftover in the way is removed if clear is set, else
-// EEXIST; a directory is adopted.
+// enters it into the catalog. A leftover in the way is cleared away if clear is set; else
+// a directory is adopted with what is in it, and anything else is EEXIST.
 func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int, clear bool) (*object, error) {
 	kind := op.Attr.Mode & typeBits
 	fd, adopted, err := a.makeFile(t, op, p, pfd, clear)
@@ -93,7 +93,7 @@ func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int, clear boo
 // makeFile makes what op.Attr.Mode says at p and opens it.
 func (a *Applier) makeFile(t *tree, op *fileop.Op, p place, pfd int, clear bool) (fd int, adopted bool, err error) {
 	for try := 0; ; try++ {
-		fd, adopted, err = a.makeOnce(op, p, pfd)
+		fd, adopted, err = a.makeOnce(op, p, pfd, !clear)
 		if !errors.Is(err, unix.EEXIST) || try > 0 || !clear {
 			return fd, adopted, err
 		}
@@ -103,7 +103,7 @@ func (a *Applier) makeFile(t *tree, op *fileop.Op, p place, pfd int, clear bool)
 	}
 }
 
-func (a *Applier) makeOnce(op *fileop.Op, p place, pfd int) (fd int, adopted bool, err error) {
+func (a *Applier) makeOnce(op *fileop.Op, p place, pfd int, adopt bool) (fd int, adopted bool, err error) {
 	mode := op.Attr.Mode
 	switch mode & typeBits {
 	case unix.S_IFREG:
@@ -111,7 +111,7 @@ func (a *Applier) makeOnce(op *fileop.Op, p place, pfd int) (fd int, adopted boo
 		return fd, false, err
 	case unix.S_IFDIR:
 		err = a.at.Mkdir(pfd, p.name, mode&0o1777)
-		if errors.Is(err, unix.EEXIST) {
+		if errors.Is(err, unix.EEXIST) && adopt {
 			fd, oerr := a.at.Open(pfd, p.name, unix.O_PATH|unix.O_DIRECTORY, 0)
 			if oerr == nil {
 				return fd, true, nil

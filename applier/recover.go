@@ -11,6 +11,10 @@ import (
 	"understudy/fileop"
 )
 
+// maxLostOps is more than the operations the queue can lose in a power cut: those of its
+// sync interval of 1 s, at over 1 M a second at most.
+const maxLostOps = 1 << 21
+
 // Recover makes the target ready for Run after an unclean stop. frames are those of the
 // queue lane after Position.Frame, up to the last received; after a killed process only
 // those up to the operation that was under way are read, after a power cut all.
@@ -47,6 +51,9 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 		"touched", len(rw.objs), "rescued", rw.rescuedCount, "recreated", rw.placeholders)
 	if a.pos.Run != 0 {
 		a.needRemirror("stopped while mirroring")
+	}
+	if rw.full {
+		a.ghostsUntil = max(a.pos.Until, a.pos.Applied) + maxLostOps
 	}
 	a.pos.Recovering = a.pos.Applied < a.pos.Until
 	if err := a.checkpointNow(ctx); err != nil {

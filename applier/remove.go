@@ -97,8 +97,12 @@ func (a *Applier) clearPlace(t *tree, pfd int, name string) error {
 }
 
 // moveAside moves somebody's files out of the way into the staging directory, where
-// they stay.
+// they stay. Soon after a power cut they are rather the work of operations the queue lost
+// and will bring again: those are deleted.
 func (a *Applier) moveAside(t *tree, pfd int, name string) error {
+	if a.pos.Applied < a.ghostsUntil {
+		return a.removeTree(t, pfd, name)
+	}
 	sfd, err := a.dirFD(t, zeroID)
 	if err != nil {
 		return err

@@ -71,6 +71,11 @@ func (a *Applier) moveTo(t *tree, o *object, from, to place) error {
 	if err := a.checkAt(ffd, from.name, o); err != nil {
 		return err
 	}
+	if !o.isDir() {
+		if err := a.clearTwin(o, tfd, to.name); err != nil {
+			return err
+		}
+	}
 	var old *object
 	if id := a.cat.child(t.Tree, to); !id.IsZero() && id != o.id {
 		old = a.cat.get(key{t.Tree, id})
@@ -87,6 +92,17 @@ func (a *Applier) moveTo(t *tree, o *object, from, to place) error {
 	a.cat.unbind(o, from)
 	a.cat.bind(o, to)
 	return nil
+}
+
+// clearTwin removes a further, unknown name of o where o is to be moved: rename(2) does
+// nothing if both names are of one file. Names that operations lost in a power cut had
+// made are such.
+func (a *Applier) clearTwin(o *object, dirfd int, name string) error {
+	st, err := a.at.Stat(dirfd, name)
+	if err != nil || st.Ino != o.ident.Ino || st.Mode&typeBits == unix.S_IFDIR {
+		return ignoreGone(err)
+	}
+	return ignoreGone(a.at.Unlink(dirfd, name))
 }
 
 // replace runs rename, which replaces what is at the place to. If the kernel refuses

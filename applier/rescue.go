@@ -157,19 +157,24 @@ func (rw *rewind) lookWanted(t *tree, fd int, dir *fileop.ObjID, name string, k 
 // restore puts one touched object at all its places at P, its parents first.
 func (rw *rewind) restore(k key, depth int) error {
 	o := rw.cat.get(k)
-	if o == nil || len(o.names) == 0 || rw.done[k] || !rw.objs[k] {
+	if o == nil || len(o.names) == 0 || rw.done[k] {
 		return nil
 	}
 	if depth > maxDepth {
 		return fmt.Errorf("%w: directories nested over %d deep", errCatalog, maxDepth)
 	}
 	rw.done[k] = true
+	if !rw.objs[k] { // untouched, but perhaps below a directory that is not yet back
+		return rw.restore(key{k.tree, o.names[0].parent}, depth+1)
+	}
 	t := rw.trees[k.tree]
-	have := rw.found[k]
-	for _, p := range slices.Clone(o.names) {
+	have, places := rw.found[k], slices.Clone(o.names)
+	for _, p := range places { // all of them: a further name is linked from one of the others
 		if err := rw.restore(key{k.tree, p.parent}, depth+1); err != nil {
 			return err
 		}
+	}
+	for _, p := range places {
 		if slices.Contains(have, p) {
 			continue
 		}

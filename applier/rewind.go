@@ -94,7 +94,7 @@ func (rw *rewind) run() error {
 		more := false
 		if rw.full {
 			for _, t := range rw.trees {
-				missing, err := rw.compare(t, t.fd, t.Source, 0)
+				missing, err := rw.compareTree(t)
 				if err != nil {
 					return err
 				}
@@ -172,6 +172,21 @@ func (rw *rewind) growLost() (grown bool) {
 	return grown
 }
 
+// compareTree compares a tree, and the objects without a name in its staging directory.
+func (rw *rewind) compareTree(t *tree) (missing bool, err error) {
+	if len(rw.cat.children(t.Tree, zeroID)) > 0 {
+		sfd, err := rw.dirFD(t, zeroID)
+		if err != nil {
+			return false, err
+		}
+		if missing, err = rw.compare(t, sfd, zeroID, 0); err != nil {
+			return false, err
+		}
+	}
+	m, err := rw.compare(t, t.fd, t.Source, 0)
+	return missing || m, err
+}
+
 // compare adds the objects that are not at their place, in and below a directory that
 // is. It reports whether there were any.
 func (rw *rewind) compare(t *tree, fd int, dir fileop.ObjID, depth int) (missing bool, err error) {
@@ -186,7 +201,7 @@ func (rw *rewind) compare(t *tree, fd int, dir fileop.ObjID, depth int) (missing
 		ident, _, err := rw.at.Identify(fd, name)
 		if isGone(err) || err == nil && ident != o.ident {
 			missing = true
-			rw.objs[o.key] = true
+			rw.addBelow(o, depth)
 			continue
 		}
 		if err != nil {
@@ -207,6 +222,23 @@ func (rw *rewind) compare(t *tree, fd int, dir fileop.ObjID, depth int) (missing
 		}
 	}
 	return missing, nil
+}
+
+// addBelow adds an object that is not at its place with all that was below it: what is
+// below may have been moved on, even into something that will be deleted.
+func (rw *rewind) addBelow(o *object, depth int) {
+	if rw.objs[o.key] && !o.isDir() || depth > maxDepth {
+		return
+	}
+	rw.objs[o.key] = true
+	if !o.isDir() {
+		return
+	}
+	for _, id := range rw.cat.children(o.tree, o.id) {
+		if c := rw.cat.get(key{o.tree, id}); c != nil {
+			rw.addBelow(c, depth+1)
+		}
+	}
 }
 
 // sweep deletes what the walk left in the staging directory that nobody needs.
