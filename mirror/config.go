@@ -139,7 +139,8 @@ func (m *Mirror) putMirror(o *fileop.Op) (fileop.Seq, error) {
 }
 
 func (m *Mirror) refused(err error) {
-	if !m.failed.Swap(true) { // put is called with m.mu held or not: leave the rest to the run
+	m.touched.off.Store(false) // from here on the target's dates prove nothing
+	if !m.failed.Swap(true) {
 		m.log.Warn("log refuses records", "err", err)
 	}
 }

@@ -32,7 +32,7 @@ func (r *run) content(f *frame) error {
 	for try := range maxShiftsPerFile {
 		c.patient = try >= manyShifts
 		attempt := c.run
-		if r.opts.Mode == Diff && r.opts.Checksum && !f.fresh && !c.patient {
+		if r.opts.Mode == Diff && (r.opts.Checksum || f.blocks) && !f.fresh && !c.patient {
 			attempt = c.blocks
 		}
 		if err = attempt(); !errors.Is(err, errShifted) {

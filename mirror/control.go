@@ -3,6 +3,8 @@ package mirror
 import (
 	"context"
 	"sync"
+
+	"understudy/fileop"
 )
 
 // gate lets a run be paused, stopped and aborted from outside. A run passes it between
@@ -24,7 +26,14 @@ func (g *gate) set(f func()) {
 	g.change.Broadcast()
 }
 
-func (g *gate) reset() { g.set(func() { g.paused, g.stopped, g.aborted = false, false, false }) }
+// reset opens the gate and reports whether it was aborted.
+func (g *gate) reset() (aborted bool) {
+	g.set(func() {
+		aborted = g.aborted
+		g.paused, g.stopped, g.aborted = false, false, false
+	})
+	return aborted
+}
 
 // pass waits while the gate is closed.
 func (g *gate) pass(ctx context.Context) error {
@@ -61,5 +70,24 @@ func (m *Mirror) Resume() { m.gate.set(func() { m.gate.paused = false }) }
 func (m *Mirror) Stop() { m.gate.set(func() { m.gate.stopped = true }) }
 
 // Aborted says that mirror records were lost between here and the target. A run under
-// way appends MirrorAbort and returns ErrAborted.
-func (m *Mirror) Aborted() { m.gate.set(func() { m.gate.aborted = true }) }
+// way appends MirrorAbort and returns ErrAborted; without one MirrorAbort is appended
+// at once. Either way a difference mirror has to follow.
+func (m *Mirror) Aborted() {
+	m.mu.Lock()
+	idle := m.run == nil
+	m.mu.Unlock()
+	if idle {
+		m.lost()
+	} else {
+		m.gate.set(func() { m.gate.aborted = true })
+	}
+}
+
+// lost releases a target that waits for records of a run that is over.
+func (m *Mirror) lost() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.put(&fileop.Op{Kind: fileop.MirrorAbort, Len: m.lastRun})
+	m.doubt()
+	m.touched.addAll()
+}

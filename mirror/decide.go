@@ -12,7 +12,7 @@ type verdict uint8
 const (
 	equal     verdict = iota // nothing
 	attrsOnly                // content is equal, attributes or extended attributes are not (B7.10)
-	bindOnly                 // content and attributes are equal, but the target does not know whose file it is
+	verify                   // it looks equal, but the target does not know whose file it is: content by checksums
 	content                  // everything
 	leave                    // it differs, and the options say to leave it
 )
@@ -59,7 +59,7 @@ func decideFile(o Options, ours, held *fileop.TargetEntry, bound, attrs, touched
 	case !same, !o.Newer && !o.AttributesOnly && o.Checksum && o.ChecksumAll:
 		return content
 	case !bound:
-		return bindOnly
+		return verify
 	case !attrs:
 		return attrsOnly
 	}
@@ -82,11 +82,11 @@ func (c *chunk) differing(e fileop.Entry, file File) (n int, err error) {
 		c.r.m.prog.skipped.Add(1)
 		return 0, nil
 	case attrsOnly:
-		return 0, c.settle(e, file, false)
-	case bindOnly:
-		return 0, c.settle(e, file, true)
+		return 0, c.settle(e, file)
+	case verify:
+		return c.send(e, file, frame{blocks: true})
 	}
-	return c.send(e, file, frame{after: c.f.after, force: c.f.force})
+	return c.send(e, file, frame{force: c.f.force})
 }
 
 // same notes an entry that the target holds equal.
@@ -105,27 +105,19 @@ func (c *chunk) same(e fileop.Entry) error {
 	return nil
 }
 
-// settle corrects the attributes of a file whose content is equal; bind says that the
-// target has to learn its identity, too.
-func (c *chunk) settle(e fileop.Entry, file File, bind bool) error {
+// settle corrects the attributes of a file whose content is equal.
+func (c *chunk) settle(e fileop.Entry, file File) error {
 	file, done, err := c.file(e, file)
 	if err != nil {
 		return err
 	}
 	defer done()
-	c.note(func() { c.sent = c.sent || bind })
 	return file.WithLock(func() error {
 		self, err := file.Self()
 		if err != nil {
 			return err
 		}
 		self.Name = e.Name
-		if bind {
-			o := c.r.entryOp(c.at, &self)
-			if _, err := c.r.m.putMirror(&o); err != nil {
-				return err
-			}
-		}
 		o := c.r.endOp(c.at, &self)
 		if _, err := c.r.m.putMirror(&o); err != nil {
 			return err

@@ -86,7 +86,7 @@ func (m *Mirror) serveOne(ctx context.Context) error {
 		m.yield = nil
 	}()
 	r.ctx = ctx
-	m.gate.reset()
+	m.gate.set(func() { m.gate.paused, m.gate.stopped = false, false })
 	m.prog.start(r.id, Joining, r.opts)
 	start := time.Now()
 	err := r.all()

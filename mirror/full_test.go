@@ -3,6 +3,7 @@ package mirror
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -171,7 +172,9 @@ func TestLargeDirectory(t *testing.T) {
 	p := newPair(t, nil, true)
 	p.mkdir("d")
 	for i := range 20000 {
-		p.create(fmt.Sprintf("d/a-name-of-some-length-%d", i))
+		if err := os.WriteFile(p.path(fmt.Sprintf("d/a-name-of-some-length-%d", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p.run(t, Options{Mode: Full})
 	p.equal(t)

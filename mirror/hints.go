@@ -12,6 +12,9 @@ import (
 // everything below the root.
 const maxHints = 1 << 16
 
+// gather is the time more hints are waited for after the first.
+const gather = 10 * time.Millisecond
+
 // Pauses after a batch of hints that could not be sent.
 const (
 	firstRetry = 200 * time.Millisecond
@@ -98,6 +101,10 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-m.hints.wake:
+		}
+		select { // the two halves of a rename come one after the other
+		case <-ctx.Done():
+		case <-time.After(gather):
 		}
 		batch := m.hints.take()
 		err := m.refresh(ctx, batch)

@@ -69,7 +69,9 @@ func (m *Mirror) Run(ctx context.Context, o Options) error {
 	if m.cfg.Target == nil {
 		o.Mode = Full
 	}
-	m.gate.reset()
+	if m.gate.reset() {
+		m.lost()
+	}
 	m.failed.Store(false)
 	r := m.begin(ctx, o)
 	m.prog.start(r.id, Mirroring, o)
@@ -124,6 +126,9 @@ func (m *Mirror) begin(ctx context.Context, o Options) *run {
 	defer m.mu.Unlock()
 	m.settle()
 	m.doubt()
+	if m.run != nil { // a follow-up run nobody served
+		m.run.leaves(false)
+	}
 	r := m.start(o, true)
 	r.ctx = ctx
 	return r
@@ -233,6 +238,8 @@ func (r *run) leave(err error) error {
 		err = ErrAborted
 		m.put(&fileop.Op{Kind: fileop.MirrorAbort, Len: r.id})
 	}
+	m.doubt()
+	r.leaves(err == ErrAborted)
 	m.run = nil
 	return err
 }

@@ -14,6 +14,7 @@ const (
 	seenEntry uint8 = 1 << iota // its entry was sent in this run, or the target holds it equal
 	seenWalk                    // a directory that was walked in this run
 	seenOpen                    // a file whose content is on the work list
+	seenSent                    // a file that was sent, not found equal
 )
 
 type seenKey struct {
@@ -109,6 +110,15 @@ func (s *seenSet) clear(k seenKey, bits uint8) {
 func (s *seenSet) walkAgain() {
 	for k := range s.of {
 		s.clear(k, seenWalk)
+	}
+}
+
+// with calls f for all objects with one of the bits, whether they count or not.
+func (s *seenSet) with(bits uint8, f func(seenKey)) {
+	for k, n := range s.of {
+		if n.bits&bits != 0 {
+			f(k)
+		}
 	}
 }
 

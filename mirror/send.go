@@ -114,13 +114,19 @@ func (r *run) putFile(at spot, e fileop.Entry, f File) (open fileop.Seq, n int, 
 	return open, n, err
 }
 
+// unsettled is the modification time of a file whose content is still to come: should
+// the run end before, a later one by date and size finds it different.
+var unsettled = fileop.Time{Nsec: 1}
+
 // putOpen sends the entry of a file whose content will follow.
 func (r *run) putOpen(at spot, e *fileop.Entry) (fileop.Seq, error) {
-	o := r.entryOp(at, e)
+	o, attr := r.entryOp(at, e), e.Attr
+	attr.Mtime = unsettled
+	o.Attr = &attr
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	seq, err := r.m.putMirror(&o)
-	r.seen.add(r.key(at.root, e.Obj), at.parent, r.seen.life(r.key(at.root, at.parent)), seenOpen)
+	r.seen.add(r.key(at.root, e.Obj), at.parent, r.seen.life(r.key(at.root, at.parent)), seenOpen|seenSent)
 	return seq, err
 }
 
@@ -140,7 +146,13 @@ func (r *run) putAgain(at spot, e *fileop.Entry, f File) (done bool, err error) 
 	if !r.seen.has(k, seenEntry) {
 		return false, nil
 	}
-	if _, err := r.m.putMirror(&o); err != nil || r.seen.has(k, seenOpen) {
+	open := r.seen.has(k, seenOpen)
+	if open {
+		attr := self.Attr
+		attr.Mtime = unsettled
+		o.Attr = &attr
+	}
+	if _, err := r.m.putMirror(&o); err != nil || open {
 		return true, err
 	}
 	end := r.endOp(at, &self)
@@ -180,7 +192,7 @@ func (r *run) putWhole(at spot, e fileop.Entry, f File, limit int) (done bool, n
 	r.m.prog.bytes.Add(uint64(n))
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
-	r.seen.add(r.key(at.root, e.Obj), at.parent, life, 0)
+	r.seen.add(r.key(at.root, e.Obj), at.parent, life, seenSent)
 	r.seen.clear(r.key(at.root, e.Obj), seenOpen)
 	return true, n, nil
 }

@@ -38,6 +38,12 @@ func (t *touchedSet) add(k seenKey) {
 	t.of[k] = struct{}{}
 }
 
+func (t *touchedSet) addAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.of, t.all = nil, true
+}
+
 func (t *touchedSet) has(k seenKey) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -65,6 +71,20 @@ func (b *Border) touch(o *fileop.Op, obj fileop.ObjID) {
 	m.mu.Unlock()
 	if !known {
 		m.touched.add(k)
+	}
+}
+
+// leaves notes which files of a run that did not reach its end prove nothing by date
+// and size: those whose content was under way and, if records were lost, all it sent.
+// m.mu is held.
+func (r *run) leaves(lost bool) {
+	bits := seenOpen
+	if lost {
+		bits |= seenSent
+	}
+	r.seen.with(bits, r.m.touched.add)
+	if !r.seen.exact && len(r.seen.of) >= maxSeen {
+		r.m.touched.addAll()
 	}
 }
 

@@ -24,16 +24,17 @@ const maxFiles = 256
 // to be sent. Only the topmost frames of a walk are unopened, so the stack holds at
 // most chunkNames frames for each level of depth, and the names of the open ones.
 type frame struct {
-	root  int
-	e     fileop.Entry
-	after fileop.Seq // mirror record by which the target knows it
-	force bool       // walk it even if it was walked in this run
-	fresh bool       // the target has nothing of it: nothing to compare
-	sent  bool       // something of it was sent, so its end has to be
-	gone  bool       // a listed name vanished before it was looked at
-	only  bool       // names are given: no list of names, no end
-	flat  bool       // directories below are not walked unless they are new
-	prune bool       // only the list of names
+	root   int
+	e      fileop.Entry
+	after  fileop.Seq // mirror record by which the target knows it
+	force  bool       // walk it even if it was walked in this run
+	fresh  bool       // the target has nothing of it: nothing to compare
+	sent   bool       // something of it was sent, so its end has to be
+	gone   bool       // a listed name vanished before it was looked at
+	only   bool       // names are given: no list of names, no end
+	flat   bool       // directories below are not walked unless they are new
+	blocks bool       // a file: compare its blocks whatever the options say
+	prune  bool       // only the list of names
 
 	dir    string // path relative to the tree
 	listed bool
