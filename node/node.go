@@ -44,6 +44,7 @@ type Node struct {
 	state *state
 	srv   *stream.Server
 
+	ready  chan struct{}   // closed when Run has brought everything up
 	ctx    context.Context // of everything that runs here; ends when the node stops
 	cancel context.CancelCauseFunc
 	wait   sync.WaitGroup
@@ -75,7 +76,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: log, state: st,
+	n := &Node{cfg: cfg, log: log, state: st, ready: make(chan struct{}),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
 	if err := n.chooseSecret(); err != nil {
 		return nil, err
@@ -110,11 +111,15 @@ func (n *Node) Addr() string { return n.srv.Addr().String() }
 // Name of this machine.
 func (n *Node) Name() string { return n.cfg.Name }
 
+// Ready is closed when Run has brought everything up. Steer the node after that.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
 // Run works until ctx ends, then stops in the reverse order of the start. It returns
 // nil when told to stop.
 func (n *Node) Run(ctx context.Context) error {
 	stops, err := n.start()
 	if err == nil {
+		close(n.ready)
 		n.log.Info("node runs", "name", n.cfg.Name, "listen", n.Addr(), "data", n.cfg.Data, "version", Version())
 		<-ctx.Done()
 	}

@@ -80,6 +80,11 @@ func (p *pair) startAt(name, listen string) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
+	select {
+	case <-n.Ready():
+	case err := <-done:
+		p.t.Fatalf("%s does not start: %v", name, err)
+	}
 	p.stops = append(p.stops, func() {
 		cancel()
 		if err := <-done; err != nil {

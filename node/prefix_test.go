@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"understudy/applier"
 	"understudy/fileop"
@@ -90,14 +91,23 @@ func (t *tap) runTo(tb testing.TB, at fileop.Seq) {
 	}
 }
 
-// freezeWithin freezes at one of the next operations while a job runs; a job that ends
-// first freezes it at its last one.
-func (p *pair) freezeWithin(rng *rand.Rand, ahead int, stop func() exercise.Stats) fileop.Seq {
+// freezeWithin runs a job and freezes the applier at one of the next operations, or at
+// the last one if the job makes fewer. It returns where.
+func (p *pair) freezeWithin(rng *rand.Rand, ahead int, j exercise.Job) fileop.Seq {
 	p.t.Helper()
 	a := p.applier()
 	a.StopAfter(a.Position().Applied + 1 + fileop.Seq(rng.IntN(ahead)))
-	p.rest(a)
-	stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- a.WaitStopped(ctx) }()
+	do(j, p.t, true)
+	select {
+	case err := <-stopped:
+		must(p.t, err)
+	default:
+		must(p.t, a.Pause(ctx))
+	}
 	return a.Position().Applied
 }
 
@@ -117,8 +127,7 @@ func TestPrefixTruth(t *testing.T) {
 		if i%50 == 0 && i > 0 {
 			p.settle()
 		}
-		stop := p.inBackground(exercise.Job{Kind: "stress", Seed: int64(i), Workers: 2, Ops: 400})
-		at := p.freezeWithin(rng, 300, stop)
+		at := p.freezeWithin(rng, 300, exercise.Job{Kind: "stress", Dir: p.dir, Seed: int64(i), Workers: 2, Ops: 400})
 		tap.runTo(t, at)
 		replica, err := sametree.Snapshot(p.replica)
 		if err != nil {

@@ -48,12 +48,12 @@ func (t *Tree) describe(fd int, dir, name string) (fileop.Entry, error) {
 	return e, err
 }
 
-// complete adds what stat left out. The extended attributes of symbolic links, never
-// used by applications, are left alone.
+// complete adds what stat left out.
 func (t *Tree) complete(fd int, e *fileop.Entry) (err error) {
 	if e.Attr.Mode&unix.S_IFMT == unix.S_IFLNK {
 		e.Target, err = readlink(fd, e.Size)
-	} else {
+	}
+	if err == nil {
 		e.Xattrs, err = fsx.Xattrs(fd)
 	}
 	return goneIf(err)

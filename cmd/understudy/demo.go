@@ -72,6 +72,14 @@ func (d *demo) run(ctx context.Context) (err error) {
 		started++
 		go func() { stopped <- n.Run(running) }()
 	}
+	for _, n := range []*node.Node{d.target, d.source} {
+		select {
+		case <-n.Ready():
+		case err := <-stopped:
+			stopped <- nil // counted again at the end
+			return fmt.Errorf("a node does not start: %w", err)
+		}
+	}
 	if err := d.protect(ctx); err != nil {
 		return err
 	}
