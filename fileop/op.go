@@ -288,5 +288,6 @@ type Entry struct {
 	Nlink  uint32
 	Target string  // of a symbolic link
 	Xattrs []Xattr // complete
+	Ctime  Time    // when the source's kernel last saw a change; it never travels
 	Ref    []byte  // how the tree that listed it opens the object again; opaque to others
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,15 +114,16 @@ func (g *gated) Credit(ctx context.Context, n int) error {
 func TestAborted(t *testing.T) {
 	p := newPair(t, nil, true)
 	p.populate()
+	var asked sync.WaitGroup
 	p.wire.onPut = func(o *fileop.Op) {
 		if o.Kind == fileop.MirrorBlock {
-			go p.m.Aborted()
+			asked.Go(p.m.Aborted)
 			p.wire.onPut = nil
 		}
 	}
 	gate := make(chan struct{}, 1000)
 	p.m.cfg.Log = &gated{p.wire, gate}
-	go func() {
+	asked.Go(func() {
 		for range 5 {
 			gate <- struct{}{}
 		}
@@ -132,7 +134,7 @@ func TestAborted(t *testing.T) {
 		})
 		p.m.Aborted()
 		close(gate)
-	}()
+	})
 	if err := p.m.Run(ctxFor(t), Options{}); !errors.Is(err, ErrAborted) {
 		t.Fatalf("run: %v", err)
 	}
@@ -140,6 +142,7 @@ func TestAborted(t *testing.T) {
 	if last.Kind != fileop.MirrorAbort || last.Len != p.m.Progress().Run || p.m.Progress().State != Aborted {
 		t.Fatalf("last record %s of run %d", last.Kind, last.Len)
 	}
+	asked.Wait()
 	p.m.cfg.Log = p.wire
 	p.run(t, Options{Mode: Diff})
 	p.equal(t)

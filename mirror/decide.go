@@ -68,11 +68,19 @@ func decideFile(o Options, ours, held *fileop.TargetEntry, bound, attrs, touched
 
 func later(a, b fileop.Time) bool { return a.Sec > b.Sec || a.Sec == b.Sec && a.Nsec > b.Nsec }
 
+// unproven reports that date and size prove nothing about an object: it was touched by
+// operations the target may have missed, or changed since the time of which the
+// options say that nothing is known.
+func (r *run) unproven(root int, e *fileop.Entry) bool {
+	since := r.opts.Since
+	return r.m.touched.has(r.key(root, e.Obj)) || !since.IsZero() && !later(since, e.Ctime) && isReg(e.Attr.Mode)
+}
+
 // differing sends what of one name differs.
 func (c *chunk) differing(e fileop.Entry, file File) (n int, err error) {
 	held, there := c.f.held(e.Name)
 	ours := c.r.asTarget(c.at, &e)
-	switch decide(c.r.opts, &ours, &held, there, c.r.m.touched.has(c.r.key(c.f.root, e.Obj))) {
+	switch decide(c.r.opts, &ours, &held, there, c.r.unproven(c.f.root, &e)) {
 	case equal:
 		return 0, c.same(e)
 	case leave:

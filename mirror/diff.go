@@ -158,7 +158,7 @@ func (r *run) compare(f *frame, d Dir) (over bool, found []frame, err error) {
 }
 
 func (r *run) anyTouched(root int, es []fileop.Entry) bool {
-	return slices.ContainsFunc(es, func(e fileop.Entry) bool { return r.m.touched.has(r.key(root, e.Obj)) })
+	return slices.ContainsFunc(es, func(e fileop.Entry) bool { return r.unproven(root, &e) })
 }
 
 // equalDir accounts for a directory whose entries are all equal.

@@ -32,10 +32,32 @@ type hintSet struct {
 	of   map[hint]bool // guarded by mu; true: everything below, too
 	busy bool          // guarded by mu: a batch was taken and is not sent yet
 	wake chan struct{}
+
+	// lookedAt is when the last look at everything began; guarded by Mirror.running.
+	// Events are lost now and then, so what changed since then is not believed.
+	lookedAt fileop.Time
+}
+
+// clockSlack covers the coarse clock of the kernel's file times.
+const clockSlack = time.Second
+
+func timeOf(t time.Time) fileop.Time {
+	return fileop.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
+}
+
+// wholeTree reports that a batch covered everything of every root.
+func (m *Mirror) wholeTree(batch map[hint]bool) bool {
+	for i := range m.cfg.Roots {
+		if !batch[hint{i, m.cfg.Roots[i].rel()}] {
+			return false
+		}
+	}
+	return true
 }
 
 func (h *hintSet) init() {
 	h.of, h.wake = map[hint]bool{}, make(chan struct{}, 1)
+	h.lookedAt = timeOf(time.Now().Add(-clockSlack))
 }
 
 func (h *hintSet) add(at hint, deep bool) {
@@ -140,6 +162,8 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]bool) error {
 		o = Options{Mode: Diff, Checksum: true}
 	}
 	m.failed.Store(false)
+	o.Since = m.hints.lookedAt
+	began := time.Now().Add(-clockSlack)
 	r := &run{m: m, ctx: ctx, opts: o, seen: newSeen(false), estimate: firstCredit, quiet: true}
 	defer r.background()()
 	if err := r.dirt(batch); err != nil {
@@ -153,6 +177,9 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]bool) error {
 	}
 	if err == nil && m.failed.Load() {
 		err = ErrAborted
+	}
+	if err == nil && m.wholeTree(batch) {
+		m.hints.lookedAt = timeOf(began)
 	}
 	return err
 }

@@ -22,12 +22,16 @@ const (
 // only.
 type Options struct {
 	Mode           Mode
-	Newer          bool   // only files later on the source than on the target (B7.4)
-	Checksum       bool   // of differing files only differing blocks (B7.5)
-	ChecksumAll    bool   // with Checksum: equal date and size prove nothing (B7.6)
-	AttributesOnly bool   // content is left alone (B7.10)
-	TotalFiles     uint64 // for the percentage, if known (B5.53)
-	TotalBytes     uint64
+	Newer          bool // only files later on the source than on the target (B7.4)
+	Checksum       bool // of differing files only differing blocks (B7.5)
+	ChecksumAll    bool // with Checksum: equal date and size prove nothing (B7.6)
+	AttributesOnly bool // content is left alone (B7.10)
+	// Since says that changes from this time on may have been missed: of a file whose
+	// inode changed since then (which no program can hide, unlike its date), equal date
+	// and size prove nothing. Zero: none were missed.
+	Since      fileop.Time
+	TotalFiles uint64 // for the percentage, if known (B5.53)
+	TotalBytes uint64
 }
 
 // run is one walk and what belongs to it.

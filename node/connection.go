@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"understudy/control"
+	"understudy/fileop"
 	"understudy/mirror"
 	"understudy/repset"
 	"understudy/stream"
@@ -32,6 +33,8 @@ type Connection struct {
 	mu       sync.Mutex // guards what follows
 	session  *session   // nil: between sessions
 	mirrored bool       // a mirror ended well once
+	// stoppedAt is storedConnection.StoppedAt until the first session has begun.
+	stoppedAt fileop.Time
 	size     repset.Size
 	lastErr  string
 	failure  error         // why the last attempt to open a session failed; nil once one is open
@@ -54,7 +57,7 @@ func (n *Node) newConnection(st storedConnection) (*Connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Connection{n: n, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored,
+	return &Connection{n: n, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
 		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}, nil
 }
 
@@ -129,7 +132,9 @@ func (c *Connection) hold(ctx context.Context) error {
 		return err
 	}
 	c.set(s)
-	err = s.run()
+	first := s.firstMirror()
+	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
+	err = s.run(first)
 	c.set(nil)
 	s.close()
 	return err
@@ -197,13 +202,25 @@ func (c *Connection) mirroredOnce() {
 	first := !c.mirrored
 	c.mirrored = true
 	c.mu.Unlock()
-	if !first {
-		return
+	if first {
+		c.store(func(st *storedConnection) { st.Mirrored = true })
 	}
+}
+
+// setStoppedAt remembers how far the target is known to be whole.
+func (c *Connection) setStoppedAt(at fileop.Time) {
+	c.mu.Lock()
+	c.stoppedAt = at
+	c.mu.Unlock()
+	c.store(func(st *storedConnection) { st.StoppedAt = at })
+}
+
+// store changes what is remembered of the connection over a restart.
+func (c *Connection) store(change func(*storedConnection)) {
 	err := c.n.state.update(func(d *stateData) {
 		for i := range d.Connections {
 			if d.Connections[i].Key == c.key {
-				d.Connections[i].Mirrored = true
+				change(&d.Connections[i])
 			}
 		}
 	})

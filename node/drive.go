@@ -7,7 +7,6 @@ import (
 
 	"understudy/capture"
 	"understudy/control"
-	"understudy/fileop"
 	"understudy/mirror"
 )
 
@@ -88,15 +87,13 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 // lostMirror ends what is being mirrored, because records may be lost on the way, and
 // has everything compared again.
 func (s *session) lostMirror() {
-	switch s.mirror.Progress().State {
-	case mirror.Mirroring, mirror.Paused, mirror.Joining:
-		s.mirror.Aborted() // whoever runs it begins a new one
-		return
+	busy := !s.mirror.Idle()
+	_, last := s.journal.Last()
+	if !busy && last == s.lastAck().MirrorApplied {
+		return // nothing was under way
 	}
-	if _, last := s.journal.Last(); last > s.lastAck().MirrorApplied {
-		if _, err := s.journal.Put(&fileop.Op{Kind: fileop.MirrorAbort}); err != nil {
-			return // the session ends with the journal
-		}
+	s.mirror.Aborted()
+	if !busy { // whoever runs one begins a new one
 		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
 	}
 }

@@ -154,9 +154,23 @@ func (n *Node) stop(stops []func()) error {
 	for i := len(stops) - 1; i >= 0; i-- {
 		stops[i]()
 	}
+	n.farewell()
 	n.cancel(errStopped)
 	n.wait.Wait()
 	return n.srv.Close(context.Background())
+}
+
+// farewell lets every connection's target catch up, for a moment.
+func (n *Node) farewell() {
+	n.mu.Lock()
+	var wg sync.WaitGroup
+	for _, c := range n.conns {
+		if s := c.current(); s != nil {
+			wg.Go(s.endedWell)
+		}
+	}
+	n.mu.Unlock()
+	wg.Wait()
 }
 
 func (n *Node) mounts() []string {

@@ -187,7 +187,7 @@ func (s *session) join() error {
 }
 
 // run works until something ends the session, and returns what.
-func (s *session) run() error {
+func (s *session) run(first mirror.Options) error {
 	g, ctx := errgroup.WithContext(s.ctx)
 	stop, err := s.link.Subscribe(stream.AckSubject(s.c.n.cfg.Name, s.c.key, s.epoch), s.onAck)
 	if err != nil {
@@ -219,7 +219,7 @@ func (s *session) run() error {
 			}
 		})
 	}
-	s.order(s.firstMirror())
+	s.order(first)
 	return g.Wait()
 }
 
@@ -232,15 +232,33 @@ func ended(ctx context.Context, part string, err error) error {
 }
 
 // firstMirror is a full one until one ended well; later ones compare (AutoRemirror 1,
-// B7.45).
+// B7.45). After a session that ended in good order only files whose inode changed since
+// then are doubted; after any other, date and size prove nothing.
 func (s *session) firstMirror() mirror.Options {
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	if !s.c.mirrored && !s.c.cfg.Adopt {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.mirrored && !c.cfg.Adopt {
 		return mirror.Options{Mode: mirror.Full}
 	}
-	return mirror.Options{Mode: mirror.Diff, Checksum: true}
+	return mirror.Options{Mode: mirror.Diff, Checksum: true, ChecksumAll: c.stoppedAt.IsZero(), Since: c.stoppedAt}
 }
+
+// endedWell notes, when the node stops in good order, that the target has everything up
+// to now. It is called before the captures end.
+func (s *session) endedWell() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	at := time.Now().Add(-time.Second) // the coarse clock of file times
+	if err := s.c.settle(ctx); err != nil {
+		s.c.log.Warn("node stops with operations not applied; everything will be compared", "err", err)
+		return
+	}
+	s.c.setStoppedAt(fileop.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())})
+}
+
+// stopGrace is how long a stopping node waits for its targets.
+const stopGrace = 5 * time.Second
 
 // close ends everything the session holds. It may be called once, after run.
 func (s *session) close() {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"understudy/fileop"
 	"understudy/internal/atomicfile"
 )
 
@@ -36,6 +37,9 @@ type storedConnection struct {
 	Key string `json:"key"` // names its streams, here and on the target
 	ConnectionConfig
 	Mirrored bool `json:"mirrored"` // a mirror ended once: later ones may be difference mirrors
+	// StoppedAt is when changes were last known to reach the target in full: the
+	// session ended in good order with nothing left to send. Zero: not known.
+	StoppedAt fileop.Time `json:"stopped_at"`
 }
 
 // openState reads the state file of a data directory, or begins an empty one.

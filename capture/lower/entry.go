@@ -70,7 +70,7 @@ func (t *Tree) stat(fd int, dir, name string) (fileop.Entry, error) {
 	if st.Dev != t.dev && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return fileop.Entry{}, fmt.Errorf("%q: %w", name, ErrOtherFS)
 	}
-	e := fileop.Entry{Name: name, Obj: id, Attr: fsx.AttrOf(&st), Size: st.Size, Nlink: uint32(st.Nlink)}
+	e := fileop.Entry{Name: name, Obj: id, Attr: fsx.AttrOf(&st), Size: st.Size, Nlink: uint32(st.Nlink), Ctime: fsx.TimeOf(st.Ctim)}
 	switch {
 	case t.handles && len(h.Bytes) > 0:
 		e.Ref = handleRef(h)
