@@ -35,10 +35,10 @@ type Connection struct {
 	mirrored bool       // a mirror ended well once
 	// stoppedAt is storedConnection.StoppedAt until the first session has begun.
 	stoppedAt fileop.Time
-	size     repset.Size
-	lastErr  string
-	failure  error         // why the last attempt to open a session failed; nil once one is open
-	changed  chan struct{} // closed and replaced when session or acknowledgement change
+	size      repset.Size
+	lastErr   string
+	failure   error         // why the last attempt to open a session failed; nil once one is open
+	changed   chan struct{} // closed and replaced when session or acknowledgement change
 }
 
 // Causes that end a connection or its session.
