@@ -221,7 +221,7 @@ func (c *Capture) options() *fuse.MountOptions {
 	return &fuse.MountOptions{
 		Name: "understudy", FsName: "understudy",
 		MaxWrite: maxRequest, MaxBackground: maxBackground, MaxInflightRequestBytes: maxInflight,
-		EnableAcl: true, ExplicitDataCacheControl: true, EnableSymlinkCaching: true,
+		EnableAcl: true, ExplicitDataCacheControl: true, EnableSymlinkCaching: true, DisableSplice: true,
 		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK |
 			fuse.CAP_SETXATTR_EXT | fuse.CAP_READDIRPLUS_AUTO,
 		DisabledCapabilities: fuse.CAP_PASSTHROUGH | fuse.CAP_WRITEBACK_CACHE,

@@ -209,7 +209,7 @@ func (t *nodes) renamed(n, over *node, from, to alias, exchange bool) {
 const maxDepth = 4096
 
 // path is a present path of n relative to the root; of an object without a name its
-// last one, of an O_TMPFILE object its directory's.
+// last one, of an O_TMPFILE object "".
 func (t *nodes) path(n *node) string {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -170,6 +170,12 @@ func TestDataOps(t *testing.T) {
 	_, err = ds.Write([]byte("x"))
 	must(t, err)
 	r.want(t, "O_DSYNC", "write f 0+1", "sync f") // by the kernel; ours alone would lose it
+	dd, err := os.OpenFile(dir+"/f", os.O_WRONLY|unix.O_DIRECT, 0)
+	must(t, err)
+	defer dd.Close()
+	_, err = dd.Write([]byte("any size"))
+	must(t, err)
+	r.want(t, "O_DIRECT", "write f 0+8")
 	var above, below unix.Statx_t
 	must(t, unix.Statx(unix.AT_FDCWD, dir+"/f", 0, unix.STATX_BTIME, &above))
 	must(t, unix.Statx(unix.AT_FDCWD, lower+"/f", 0, unix.STATX_BTIME, &below))
@@ -225,6 +231,7 @@ func acl(perm, user, uid uint16) []byte {
 func TestACL(t *testing.T) {
 	_, r, dir, lower := tapped(t)
 	must(t, os.Mkdir(dir+"/d", 0o755))
+	must(t, os.WriteFile(dir+"/d/earlier", nil, 0o644))
 	r.take(t)
 	must(t, unix.Setxattr(dir+"/d", aclDefaultName, acl(7, 7, 1000), 0))
 	r.want(t, "default ACL", "set-xattr d system.posix_acl_default")
@@ -250,7 +257,7 @@ func TestACL(t *testing.T) {
 }
 
 func TestTmpfile(t *testing.T) {
-	_, r, dir, lower := tapped(t)
+	c, r, dir, lower := tapped(t)
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR, 0o640)
 	must(t, err)
 	_, err = unix.Write(fd, []byte("data"))
@@ -263,6 +270,9 @@ func TestTmpfile(t *testing.T) {
 	linked := r.want(t, "linking it", "link named", "write named 4+4")
 	if id := identity(t, lower+"/named"); ops[0].Obj != id || ops[0].Name != "" || linked[0].Obj != id {
 		t.Errorf("identities %v %v, want %v", ops[0].Obj, linked[0].Obj, id)
+	}
+	if n := c.fs.nodes.find(identity(t, lower+"/named")); n == nil || n.pinned {
+		t.Error("descriptor still pinned")
 	}
 	if b, err := os.ReadFile(dir + "/named"); string(b) != "datamore" {
 		t.Errorf("content %q, %v", b, err)
@@ -327,8 +337,9 @@ func TestCopyRange(t *testing.T) {
 
 // Stores to a shared mapping arrive by msync, as writes of pages.
 func TestMmap(t *testing.T) {
-	_, r, dir, _ := tapped(t)
-	f, err := os.Create(dir + "/f")
+	_, r, dir, lower := tapped(t)
+	// for appending, too: pages have offsets of their own
+	f, err := os.OpenFile(dir+"/f", os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
 	must(t, err)
 	defer f.Close()
 	must(t, f.Truncate(64<<10))
@@ -344,8 +355,10 @@ func TestMmap(t *testing.T) {
 			copy(content[op.Off:], op.Data)
 		}
 	}
-	if string(content[5000:5006]) != "mapped" {
-		t.Error("the store is not in the log after msync")
+	below, err := os.ReadFile(lower + "/f")
+	must(t, err)
+	if string(content[5000:5006]) != "mapped" || !bytes.Equal(below, content) {
+		t.Error("the store is not in the log, or not below, after msync")
 	}
 	copy(m[9000:], "closed")
 	must(t, unix.Munmap(m))

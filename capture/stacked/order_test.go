@@ -171,13 +171,15 @@ type counter struct {
 	late   atomic.Int64
 	paced  atomic.Int64
 	pacing time.Duration
+	slow   time.Duration
 }
 
 func (c *counter) Put(*fileop.Op) {
-	if c.off.Load() {
+	c.puts.Add(1)
+	time.Sleep(c.slow)
+	if c.off.Load() { // begun or still running after detach
 		c.late.Add(1)
 	}
-	c.puts.Add(1)
 }
 
 func (c *counter) Pace() time.Duration { c.paced.Add(1); return c.pacing }
@@ -207,7 +209,7 @@ func TestAttachDetachLive(t *testing.T) {
 		})
 	}
 	for range 100 {
-		s := &counter{}
+		s := &counter{slow: 100 * time.Microsecond}
 		detach := c.Attach(s)
 		must(t, os.WriteFile(dir+"/mark", []byte("x"), 0o644))
 		detach()
@@ -418,11 +420,15 @@ func TestTreeLocks(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	shifts := f.Shifts()
-	wrote := make(chan error, 2)
+	held, err := os.OpenFile(dir+"/f", os.O_WRONLY, 0)
+	must(t, err)
+	defer held.Close()
+	wrote := make(chan error, 3)
 	must(t, d.WithLock(func() error {
 		return f.WithLock(func() error {
 			go func() { wrote <- os.WriteFile(dir+"/f", []byte("after!"), 0) }()
 			go func() { wrote <- os.WriteFile(dir+"/g", nil, 0o644) }()
+			go func() { _, err := held.WriteAt([]byte("AFTER!"), 0); wrote <- err }()
 			time.Sleep(50 * time.Millisecond) // time in which a wrong program does something
 			b := make([]byte, 6)
 			_, err := f.ReadAt(b, 0)
@@ -435,8 +441,9 @@ func TestTreeLocks(t *testing.T) {
 			return err
 		})
 	}))
-	must(t, <-wrote)
-	must(t, <-wrote)
+	for range 3 {
+		must(t, <-wrote)
+	}
 	if f.Shifts() == shifts {
 		t.Error("truncation does not show in shifts")
 	}

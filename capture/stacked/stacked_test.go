@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,8 +96,9 @@ func must(t testing.TB, err error) {
 
 // recorder is a sink that keeps copies.
 type recorder struct {
-	mu  sync.Mutex
-	ops []fileop.Op
+	slow time.Duration // at most this long between the call and its place in the record
+	mu   sync.Mutex
+	ops  []fileop.Op
 }
 
 func (r *recorder) Put(op *fileop.Op) {
@@ -110,12 +112,22 @@ func (r *recorder) Put(op *fileop.Op) {
 	for _, x := range op.Xattrs {
 		o.Xattrs = append(o.Xattrs, fileop.Xattr{Name: x.Name, Value: bytes.Clone(x.Value)})
 	}
+	if r.slow > 0 {
+		time.Sleep(rand.N(r.slow))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ops = append(r.ops, o)
 }
 
 func (r *recorder) Pace() time.Duration { return 0 }
+
+// all returns everything recorded and keeps it.
+func (r *recorder) all() []fileop.Op {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ops)
+}
 
 // take returns what was recorded since the last take, each checked.
 func (r *recorder) take(t testing.TB) []fileop.Op {
