@@ -113,6 +113,7 @@ func (a *Applier) lost(o *object) error {
 	if len(o.names) > 0 {
 		name = o.names[0].name
 	}
+	a.log.Warn("object is not where the catalog says", "object", o.id, "name", name, "seq", a.pos.Applied+1)
 	a.event(Event{Kind: EventChanged, Tree: o.tree, Name: name})
 	a.needRemirror("target changed by others")
 	a.forgetTree(o)

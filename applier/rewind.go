@@ -61,21 +61,30 @@ func (rw *rewind) touch(op *fileop.Op) {
 	if op.Name == "" {
 		p = place{name: namelessName("o-", op.Obj)}
 	}
-	rw.touchPlace(op.Tree, p)
+	rw.touchPlace(op, p)
 	if op.Kind == fileop.Rename {
-		rw.touchPlace(op.Tree, place{op.Parent2, op.Name2})
+		rw.touchPlace(op, place{op.Parent2, op.Name2})
 	}
 }
 
-func (rw *rewind) touchPlace(tree uint32, p place) {
+// touchPlace notes a place and what was there at P. If the operation removes that with
+// everything below, the kill may have come in the middle: all of it is touched.
+func (rw *rewind) touchPlace(op *fileop.Op, p place) {
+	tree := op.Tree
 	m := rw.places[tree]
 	if m == nil {
 		m = map[place]bool{}
 		rw.places[tree] = m
 	}
 	m[p] = true
-	if id := rw.cat.child(tree, p); !id.IsZero() {
-		rw.objs[key{tree, id}] = true
+	id := rw.cat.child(tree, p)
+	if id.IsZero() {
+		return
+	}
+	rw.objs[key{tree, id}] = true
+	o := rw.cat.get(key{tree, id})
+	if o != nil && (op.Flags&fileop.FlagTree != 0 || id != op.Obj && id != op.Obj2) {
+		rw.addBelow(o, 0)
 	}
 }
 
@@ -105,7 +114,7 @@ func (rw *rewind) run() error {
 			return nil
 		}
 		if len(rw.objs) == 0 && len(rw.places) == 0 && !rw.full {
-			return nil
+			return rw.sweep()
 		}
 		if round > maxRounds {
 			return fmt.Errorf("names still not as in the catalog after %d rounds", maxRounds)
