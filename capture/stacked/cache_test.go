@@ -166,6 +166,42 @@ func TestNoSpace(t *testing.T) {
 	}
 }
 
+// A file system without handles (overlayfs, as below a container) holds a descriptor
+// for every object the kernel knows, and otherwise works.
+func TestWithoutHandles(t *testing.T) {
+	testfuse.Need(t)
+	base, dir := t.TempDir(), t.TempDir()
+	for _, d := range []string{"low", "up", "work"} {
+		must(t, os.Mkdir(base+"/"+d, 0o755))
+	}
+	must(t, os.WriteFile(base+"/low/old", []byte("below"), 0o644))
+	err := unix.Mount("overlay", dir, "overlay", 0,
+		fmt.Sprintf("lowerdir=%s/low,upperdir=%s/up,workdir=%s/work", base, base, base))
+	if err != nil {
+		t.Skipf("needs overlayfs: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	c, dir, _ := startAt(t, dir, Config{MaxDescriptors: 1})
+	r := &recorder{}
+	defer c.Attach(r)()
+	must(t, os.WriteFile(dir+"/f", []byte("x"), 0o644))
+	must(t, os.Mkdir(dir+"/d", 0o755))
+	must(t, os.Rename(dir+"/f", dir+"/d/g"))
+	must(t, os.Chmod(dir+"/d/g", 0o600))
+	f, err := os.OpenFile(dir+"/old", os.O_RDWR|os.O_APPEND, 0)
+	must(t, err)
+	defer f.Close()
+	_, err = f.WriteString(" and above")
+	must(t, err)
+	must(t, os.Remove(dir+"/d/g"))
+	must(t, os.Remove(dir+"/d"))
+	if b, err := os.ReadFile(dir + "/old"); string(b) != "below and above" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	r.want(t, "on overlayfs", "create f 100644 0:0", "write f 0+1", "mkdir d 40755 0:0", "rename f -> d/g",
+		"set-attr d/g 100600 0:0", "write old 5+10", "unlink d/g last", "rmdir d last")
+}
+
 func TestBorder(t *testing.T) {
 	_, r, dir, _ := tapped(t)
 	outside := t.TempDir()

@@ -38,5 +38,7 @@
 //
 // When the context of Run ends the mount is taken away, lazily if it is busy; open
 // files are served for Config.Linger longer, then they give ENOTCONN. Nothing in this
-// package touches a path below its own mount while serving.
+// package touches a path below its own mount while serving. The program it is part of
+// may open and read files there, but not start a program from there or in a directory
+// there: while it starts one, a Go program can stop as a whole, and nobody serves.
 package stacked

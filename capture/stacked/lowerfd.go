@@ -1,6 +1,7 @@
 package stacked
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ type lowerDir struct {
 
 func openLower(dir string) (*lowerDir, error) {
 	mount, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSYS) {
+		err = fmt.Errorf("%w: %w", ErrUnsupported, err) // root in a container is not enough
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open directory below: %w", err)
 	}

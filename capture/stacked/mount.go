@@ -119,21 +119,30 @@ func (c *Capture) mount() error {
 			c.log.Warn("holders of older descriptors not listed", "err", err)
 		}
 	}
-	fd, err := mountOver(c.root)
-	if err == nil {
-		c.srv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", fd), c.options())
-	}
-	if err == nil {
-		c.dev, err = ownDevice(c.root)
-	}
-	if err != nil {
-		unix.Unmount(c.root, unix.MNT_DETACH) // EINVAL if it was not mounted
+	if err := c.serve(); err != nil {
 		c.tree.Close()
 		c.fs.close()
 		return err
 	}
 	c.setReadAhead()
 	return nil
+}
+
+// serve mounts and greets the kernel. On failure nothing stays mounted, and nothing
+// that was mounted there before is touched.
+func (c *Capture) serve() error {
+	fd, err := mountOver(c.root)
+	if err != nil {
+		return err
+	}
+	c.srv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", fd), c.options())
+	if err == nil {
+		c.dev, err = ownDevice(c.root)
+	}
+	if err != nil {
+		unix.Unmount(c.root, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	return err
 }
 
 // checkRoot makes dir absolute and refuses what cannot be captured. It reads the mount

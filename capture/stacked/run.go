@@ -62,19 +62,23 @@ func (c *Capture) Run(ctx context.Context) error {
 		defer close(served)
 		c.srv.Serve()
 	}()
-	defer c.fs.close()
-	defer c.tree.Close()
 	go c.announce()
+	var err error
 	select {
 	case <-served:
 		c.unmount()
-		return fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
+		err = fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
 	case <-ctx.Done():
+		if err := c.unmount(); err != nil {
+			c.log.Warn("mount not taken away", "err", err)
+		}
+		if err := c.drain(served); err != nil {
+			return err // requests may still come, and need the descriptors
+		}
 	}
-	if err := c.unmount(); err != nil {
-		c.log.Warn("mount not taken away", "err", err)
-	}
-	return c.drain(served)
+	c.tree.Close()
+	c.fs.close()
+	return err
 }
 
 // announce makes the kernel ask once whether files here can be polled, and learn that
