@@ -143,7 +143,7 @@ func (b *Border) link(p place, o *fileop.Op) {
 	m.put(o)
 	r := m.run
 	need := b.needs(r, o.Obj, o.Parent)
-	if r == nil && !m.everything(p) && !m.young.has(seenKey{b.root, o.Obj}) {
+	if r == nil && !m.everything(p) {
 		need, r = true, m.follow()
 	}
 	if !need {

@@ -86,7 +86,6 @@ type Mirror struct {
 
 	last    atomic.Uint64 // number of the last queue record of ours
 	shifts  shiftLog
-	young   youngSet
 	touched touchedSet
 	failed  atomic.Bool // the log refused a record
 

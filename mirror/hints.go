@@ -203,8 +203,9 @@ func (r *run) dirt(batch map[hint]bool) error {
 		dir, name := split(h.path)
 		switch {
 		case gone(err):
-			up := hint{h.root, dir}
-			walks[up] = walks[up]
+			if up := (hint{h.root, dir}); !walks[up] {
+				walks[up] = false
+			}
 		case err != nil:
 			r.unread(h.root, h.path, err)
 		case p.selectsEntry(dir, &fileop.Entry{Name: name, Attr: e.Attr}):

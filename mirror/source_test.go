@@ -539,10 +539,10 @@ func (w *wire) reach(k fileop.Seq) fileop.Seq {
 		return o.Other, o.Seq
 	}
 	for {
-		q, m := done()
+		_, m := done()
 		if m >= k || w.applied == len(w.ops) {
 			w.catchUp(w.rnd.IntN(10))
-			q, _ = done()
+			q, _ := done()
 			return q
 		}
 		w.catchUp(1)

@@ -8,7 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	exercise.Child() // does a job and ends, if this is a child
 	compareChild()
+	sequenceChild()
 	os.Exit(m.Run())
 }
 
@@ -127,7 +128,9 @@ func TestMirrorUnderChanges(t *testing.T) {
 func TestGoSourceTree(t *testing.T) {
 	needRoot(t)
 	p := newPair(t, true)
-	src := filepath.Join(runtime.GOROOT(), "src")
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	must(t, err)
+	src := filepath.Join(strings.TrimSpace(string(root)), "src")
 	copyTree(t, src, filepath.Join(p.dir, "src"))
 	p.mount()
 	p.connect()

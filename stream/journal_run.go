@@ -65,7 +65,7 @@ func (j *Journal) publishLoop(ctx context.Context, pub *publisher) error {
 		if err := j.publishReady(pub); err != nil {
 			return queueError(err)
 		}
-		err, _, stuck := pub.state()
+		_, stuck, err := pub.state()
 		if err != nil {
 			return queueError(err)
 		}

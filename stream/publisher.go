@@ -142,15 +142,15 @@ func (p *publisher) fail(err error) {
 	}
 }
 
-// state returns the failure, the bytes under way and since when nothing moved (zero if
-// nothing is under way).
-func (p *publisher) state() (err error, bytes int, stuck time.Time) {
+// state returns the bytes under way, since when nothing moved (zero if nothing is under
+// way), and the failure.
+func (p *publisher) state() (bytes int, stuck time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.flying) > 0 {
 		stuck = p.moved
 	}
-	return p.err, p.bytes, stuck
+	return p.bytes, stuck, p.err
 }
 
 // works reports whether any frame was acknowledged.

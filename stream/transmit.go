@@ -61,7 +61,7 @@ func (t *Transmitter) nextQueue(ctx context.Context) (*outgoing, error) {
 		t.ready = q
 	}
 	if t.careful {
-		if _, inFlight, _ := t.pub.state(); inFlight > 0 {
+		if inFlight, _, _ := t.pub.state(); inFlight > 0 {
 			return nil, nil
 		}
 	}

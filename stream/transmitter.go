@@ -188,7 +188,7 @@ func (t *Transmitter) checkPublisher() error {
 	if t.pub == nil {
 		return nil
 	}
-	err, _, stuck := t.pub.state()
+	_, stuck, err := t.pub.state()
 	switch {
 	case errors.Is(err, ErrFull):
 		return fmt.Errorf("%w: %w", errTargetFull, err)
