@@ -41,6 +41,13 @@ var Verbs = []Verb{
 	{"settle", Monitor, "wait until everything captured before the call is applied on the target"},
 	{"calculate", Monitor, "measure the size of a replication set"},
 	{"target", Admin, "pause or resume applying of what a source sends here"},
+	{"repset.list", Monitor, "the stored replication sets of this machine"},
+	{"repset.get", Monitor, "one stored replication set"},
+	{"repset.save", Admin, "store a replication set, if nobody changed it meanwhile"},
+	{"repset.delete", Admin, "delete a replication set that is not connected"},
+	{"machine.list", Monitor, "the machines this one knows by name"},
+	{"machine.add", Admin, "tell this machine the address of another"},
+	{"machine.remove", Admin, "forget the address of a machine"},
 }
 
 // Code tells programs what went wrong; people read Msg and Hint.
@@ -76,5 +83,9 @@ func (e *Error) Error() string {
 func Errorf(code Code, hint, format string, args ...any) *Error {
 	return &Error{Code: code, Msg: fmt.Sprintf(format, args...), Hint: hint}
 }
+
+// anyNode stands for the name of a node in requests of callers who do not know it yet;
+// no node can be called so. Only "version" is served there.
+const anyNode = "$any"
 
 func subject(node, verb string) string { return "ctl." + node + "." + verb }

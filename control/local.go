@@ -24,18 +24,27 @@ const LocalFile = "local.json"
 
 // DialLocal connects to the daemon whose data directory is dir.
 func DialLocal(ctx context.Context, dir string) (*Client, error) {
+	l, err := ReadLocal(dir)
+	if err != nil {
+		return nil, err
+	}
+	return Dial(ctx, l.Address, l.Name, l.Secret)
+}
+
+// ReadLocal reads what the daemon whose data directory is dir left there.
+func ReadLocal(dir string) (Local, error) {
+	var l Local
 	data, err := os.ReadFile(filepath.Join(dir, LocalFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, Errorf(Unreachable, "start it with: understudy daemon --data "+dir, "no daemon runs on %s", dir)
+		return l, Errorf(Unreachable, "start it with: understudy daemon --data "+dir, "no daemon runs on %s", dir)
 	case err != nil:
-		return nil, Errorf(Denied, "only those who may read the file administer this machine", "%v", err)
+		return l, Errorf(Denied, "only those who may read the file administer this machine", "%v", err)
 	}
-	var l Local
 	if err := strictUnmarshal(data, &l); err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, LocalFile), err)
+		return l, fmt.Errorf("%s: %w", filepath.Join(dir, LocalFile), err)
 	}
-	return Dial(ctx, l.Address, l.Name, l.Secret)
+	return l, nil
 }
 
 func strictUnmarshal(data []byte, into any) error {

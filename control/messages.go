@@ -1,5 +1,7 @@
 package control
 
+import "understudy/repset"
+
 // Requests and replies of the verbs, as JSON. Times are milliseconds, sizes bytes.
 
 // Version answers "version".
@@ -30,9 +32,9 @@ type ForeignProcess struct {
 // ConnectRequest makes a connection.
 type ConnectRequest struct {
 	Set     string            `json:"set"`
-	Rules   []string          `json:"rules"`   // written form: "/srv/tree inc, rec"
-	Target  string            `json:"target"`  // name of the target machine
-	Address string            `json:"address"` // host:port
+	Rules   []string          `json:"rules"`   // written form: "/srv/tree inc, rec"; none: those of the stored set
+	Target  string            `json:"target"`  // name of the target machine, or HOST[:PORT] if there is no address
+	Address string            `json:"address"` // host:port; "": the one known of the target
 	Map     map[string]string `json:"map,omitempty"`
 	Base    string            `json:"base,omitempty"`    // all-to-one mapping below this directory
 	Capture string            `json:"capture,omitempty"` // auto, stacked, inotify
@@ -145,4 +147,31 @@ type Capture struct {
 	WriteBytes uint64 `json:"write_bytes"`
 	Overflows  uint64 `json:"overflows"`
 	Unwatched  uint64 `json:"unwatched"`
+}
+
+// NameRequest names a replication set or a machine.
+type NameRequest struct {
+	Name string `json:"name"`
+}
+
+// Repset is a stored replication set.
+type Repset struct {
+	repset.Set
+	Connected bool `json:"connected"`
+}
+
+// RepsetList answers "repset.list", by name.
+type RepsetList struct {
+	Sets []Repset `json:"sets"`
+}
+
+// Machine is another machine and where it is reached (host:port).
+type Machine struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+}
+
+// MachineList answers "machine.list", by name.
+type MachineList struct {
+	Machines []Machine `json:"machines"`
 }

@@ -40,20 +40,29 @@ func Serve(s Server, node string, handlers map[string]Handler) (stop func(), err
 			f()
 		}
 	}
-	for _, v := range Verbs {
-		h := handlers[v.Name]
+	serve := func(node, verb string) error {
+		h := handlers[verb]
 		if h == nil {
-			stop()
-			return nil, fmt.Errorf("serve control requests: no handler for %q", v.Name)
+			return fmt.Errorf("serve control requests: no handler for %q", verb)
 		}
-		f, err := s.Handle(subject(node, v.Name), func(ctx context.Context, data []byte) ([]byte, error) {
-			return answer(ctx, v.Name, h, data), nil
+		f, err := s.Handle(subject(node, verb), func(ctx context.Context, data []byte) ([]byte, error) {
+			return answer(ctx, verb, h, data), nil
 		})
 		if err != nil {
-			stop()
-			return nil, fmt.Errorf("serve control requests: %w", err)
+			return fmt.Errorf("serve control requests: %w", err)
 		}
 		stops = append(stops, f)
+		return nil
+	}
+	err = serve(anyNode, "version")
+	for _, v := range Verbs {
+		if err == nil {
+			err = serve(node, v.Name)
+		}
+	}
+	if err != nil {
+		stop()
+		return nil, err
 	}
 	return stop, nil
 }
@@ -99,7 +108,8 @@ type Client struct {
 	node string
 }
 
-// Dial connects to the node named node at address (host:port) with its secret.
+// Dial connects to the node named node at address (host:port) with its secret. A caller
+// who does not know the name gives "", and the node is asked for it.
 func Dial(ctx context.Context, address, node, secret string) (*Client, error) {
 	timeout := 5 * time.Second
 	if d, ok := ctx.Deadline(); ok {
@@ -109,7 +119,20 @@ func Dial(ctx context.Context, address, node, secret string) (*Client, error) {
 	if err != nil {
 		return nil, Errorf(Unreachable, "is the daemon running?", "connect to %s: %v", address, err)
 	}
-	return &Client{nc: nc, node: node}, nil
+	c := &Client{nc: nc, node: node}
+	if node != "" {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	c.node = anyNode
+	var v Version
+	if err := c.Call(ctx, "version", struct{}{}, &v); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	c.node = v.Name
+	return c, nil
 }
 
 // Close ends the client.

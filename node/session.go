@@ -57,7 +57,8 @@ func newEpoch() fileop.Epoch {
 // must be reachable: what happens before is covered by the mirror that begins the
 // session, so nothing has to be queued for it.
 func (c *Connection) open(ctx context.Context) (_ *session, err error) {
-	s := &session{c: c, epoch: newEpoch(), orders: make(chan mirrorOrder, 1)}
+	// busy: run begins with a mirror, and nobody shall take the moment before for idle.
+	s := &session{c: c, epoch: newEpoch(), orders: make(chan mirrorOrder, 1), busy: true}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"understudy/fileop"
 	"understudy/internal/atomicfile"
+	"understudy/repset"
 )
 
 const stateVersion = 1
@@ -30,6 +31,8 @@ type stateData struct {
 	Mounts      []string            `json:"mounts"`
 	Connections []storedConnection  `json:"connections"`
 	Replicas    map[string]joinInfo `json:"replicas"`
+	Sets        []repset.Set        `json:"sets,omitempty"`     // by name, regardless of case
+	Machines    map[string]string   `json:"machines,omitempty"` // name to host:port
 }
 
 // storedConnection is a connection of this machine as source.

@@ -68,6 +68,9 @@ func (n *Node) Umount(_ context.Context, dir string) error {
 // Connect protects a replication set on a target. It returns when the target has
 // agreed; the mirror then runs by itself.
 func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, error) {
+	if err := n.fromStored(ctx, &req); err != nil {
+		return 0, err
+	}
 	cfg := ConnectionConfig{Set: req.Set, Rules: req.Rules, Target: req.Target, Address: req.Address, Map: req.Map, Base: req.Base,
 		Capture: req.Capture, Adopt: req.Adopt}
 	if err := cfg.validate(); err != nil {

@@ -27,6 +27,13 @@ const maxSettle = 24 * time.Hour
 
 func (n *Node) serveControl() (stop func(), err error) {
 	return control.Serve(n.srv, n.cfg.Name, map[string]control.Handler{
+		"repset.list":    verb(n.listSets),
+		"repset.get":     verb(n.getSet),
+		"repset.save":    verb(n.saveSet),
+		"repset.delete":  verb(n.deleteSet),
+		"machine.list":   verb(n.listMachines),
+		"machine.add":    verb(n.addMachine),
+		"machine.remove": verb(n.removeMachine),
 		"version": verb(func(context.Context, nothing) (any, error) {
 			return control.Version{Name: n.cfg.Name, Version: Version()}, nil
 		}),
