@@ -132,8 +132,12 @@ func within(dir, path string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// startStacked mounts over dir and serves.
+// startStacked mounts over dir and serves. What a killed daemon left mounted there is
+// taken away first.
 func (n *Node) startStacked(dir string) (*captured, error) {
+	if _, err := stacked.ClearDead(dir, n.log); err != nil {
+		return nil, err
+	}
 	resolved, err := checkDir(dir)
 	if err != nil {
 		return nil, err
