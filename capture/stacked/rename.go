@@ -57,8 +57,9 @@ func (r *renaming) run() error {
 	last := !exchange && !r.over.obj.IsZero() && (isDir(r.over.mode) || r.over.st.Nlink == 1)
 	whiteout := r.flags&unix.RENAME_WHITEOUT != 0
 	owner := fuse.Owner{}
+	var before fileop.Time
 	if whiteout { // makes an object
-		owner = r.owner
+		owner, before = r.owner, mtime(r.fromFD)
 	}
 	_, err = f.caps.as(owner, func() (int, error) {
 		return 0, unix.Renameat2(r.fromFD, r.from.name, r.toFD, r.to.name, uint(r.flags))
@@ -70,6 +71,9 @@ func (r *renaming) run() error {
 	}
 	f.done(&r.over, last && err == nil)
 	if err != nil {
+		if whiteout {
+			r.untouch(before)
+		}
 		return err
 	}
 	r.log(last, whiteout)
@@ -103,6 +107,19 @@ func (r *renaming) log(last, whiteout bool) {
 		return
 	}
 	f.sinks.emit(&op, &left)
+}
+
+// untouch puts back the time of the old name's directory after a rename with a
+// whiteout that failed: ext4 makes the whiteout first and takes it back, which changes
+// the time although nothing happened, and nobody is told.
+func (r *renaming) untouch(before fileop.Time) {
+	if before == (fileop.Time{}) || mtime(r.fromFD) == before {
+		return
+	}
+	ts := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, fsx.Timespec(before)}
+	if err := unix.UtimesNanoAt(r.fromFD, "", ts, unix.AT_EMPTY_PATH); err != nil {
+		r.f.log.Warn("time of a directory not put back after a failed rename", "err", err)
+	}
 }
 
 // whiteout describes the device at the old name; it has inherited a default ACL.
