@@ -41,6 +41,8 @@ type pair struct {
 	id      int
 	stops   []func()
 	stacked bool
+
+	rounds, failures int // of sequences
 }
 
 // newPair starts both nodes with empty state. Stacked capture where root allows it and
