@@ -29,6 +29,11 @@ func daemonCommand() *cobra.Command {
 				return usageError{err}
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel(v.GetString("log_level"))}))
+			stopProfile, err := startProfile()
+			if err != nil {
+				return err
+			}
+			defer stopProfile()
 			n, err := node.Open(cfg, log)
 			if err != nil {
 				return err

@@ -19,6 +19,7 @@ const module = "understudy/"
 // freely: they may also import what stands in forTests.
 var allowed = map[string][]string{
 	"cmd/understudy":      {"node", "control", "capture", "fileop", "repset", "internal/atomicfile"},
+	"bench":               {"control"},
 	"node":                {"*"},
 	"control":             {"fileop", "repset", "internal/peerkey"},
 	"capture":             {"fileop"},
