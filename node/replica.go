@@ -310,6 +310,22 @@ func (r *replica) stop() {
 	}
 }
 
+// leaveGrace is how long a disconnect waits for what was received to be applied.
+const leaveGrace = 5 * time.Second
+
+// applyReceived waits until everything received is applied, for a moment.
+func (r *replica) applyReceived(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveGrace)
+	defer cancel()
+	last, err := r.recv.Last(ctx)
+	if err == nil {
+		err = r.app.Settled(ctx, last.Seq)
+	}
+	if err != nil {
+		r.log.Warn("disconnected with operations not applied", "err", err)
+	}
+}
+
 // drop deletes the queue of an ended epoch.
 func (r *replica) drop(ctx context.Context) {
 	if err := r.recv.Delete(ctx); err != nil {
@@ -465,6 +481,7 @@ func (n *Node) handleLeave(ctx context.Context, data []byte) ([]byte, error) {
 	r := n.replicas[key]
 	n.mu.Unlock()
 	if r != nil {
+		r.applyReceived(ctx)
 		r.stop()
 		r.drop(ctx)
 	}
