@@ -188,3 +188,20 @@ func TestTwoRootsOfOneTree(t *testing.T) {
 		}
 	}
 }
+
+// TestOversizeAttributesDoNotEndTheConnection: what fits no record is left out and told.
+func TestOversizeAttributesDoNotEndTheConnection(t *testing.T) {
+	var told error
+	m := New(Config{Problem: func(_ string, err error) { told = err }}, nil)
+	o := &fileop.Op{Kind: fileop.MirrorEntry}
+	for i := range 5 {
+		o.Xattrs = append(o.Xattrs, fileop.Xattr{Name: "user." + string(rune('a'+i)), Value: make([]byte, 60<<10)})
+	}
+	if got := m.fit(o); len(got.Xattrs) != 0 || told == nil || len(o.Xattrs) != 5 {
+		t.Errorf("%d attributes stayed, told %v", len(got.Xattrs), told)
+	}
+	o.Xattrs = o.Xattrs[:2]
+	if got := m.fit(o); got != o {
+		t.Error("attributes that fit were changed")
+	}
+}

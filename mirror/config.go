@@ -118,6 +118,7 @@ func (m *Mirror) SetRules(r Rules) { m.rules.Store(&r) }
 // put appends to the queue lane. An error means the connection is ending; whoever
 // owns the log knows it already.
 func (m *Mirror) put(o *fileop.Op) fileop.Seq {
+	o = m.fit(o)
 	seq, err := m.cfg.Log.Put(o)
 	if err != nil {
 		m.refused(err)
@@ -129,12 +130,38 @@ func (m *Mirror) put(o *fileop.Op) fileop.Seq {
 
 // putMirror appends to the mirror lane.
 func (m *Mirror) putMirror(o *fileop.Op) (fileop.Seq, error) {
+	o = m.fit(o)
 	seq, err := m.cfg.Log.PutMirror(o)
 	if err != nil {
 		m.refused(err)
 		return 0, fatal{fmt.Errorf("%w: %w", ErrAborted, err)}
 	}
 	return seq, nil
+}
+
+// maxXattrBytes bounds the extended attributes of one object that travel: a record that
+// does not fit a frame would end the connection. Linux file systems hold far less.
+const maxXattrBytes = 256 << 10
+
+// errXattrs: an object has more extended attributes than fit a record.
+var errXattrs = errors.New("extended attributes over 256 KiB are not carried")
+
+// fit returns o, or a copy without extended attributes that would not fit a record.
+func (m *Mirror) fit(o *fileop.Op) *fileop.Op {
+	size := 0
+	for _, x := range o.Xattrs {
+		size += len(x.Name) + len(x.Value)
+	}
+	if size <= maxXattrBytes && len(o.Xattrs) <= fileop.MaxXattr {
+		return o
+	}
+	m.log.Warn("source object not carried whole", "path", o.Path, "bytes", size, "err", errXattrs)
+	if m.cfg.Problem != nil {
+		m.cfg.Problem(o.Path, errXattrs)
+	}
+	c := *o
+	c.Xattrs = nil
+	return &c
 }
 
 func (m *Mirror) refused(err error) {
