@@ -202,10 +202,10 @@ func TestDecideMerges(t *testing.T) {
 func TestMirrorAbort(t *testing.T) {
 	for _, inBand := range []bool{true, false} {
 		s := newScript(t, 1, 1)
-		r := startRig(t, testConfig(t, t.TempDir()), s)
 		s.add(fileop.Op{Kind: fileop.Gap}, fileop.Op{Kind: fileop.MirrorBegin, Len: 1},
 			fileop.Op{Kind: fileop.MirrorEntry, Flags: fileop.FlagWhole, Obj: id(20), Parent: rootID, Name: "lost", Attr: fileAttr(0o600, 1), Nlink: 1})
 		s.mframes = nil // lost on the way
+		r := startRig(t, testConfig(t, t.TempDir()), s)
 		s.add(fileop.Op{Kind: fileop.Create, Obj: id(21), Parent: rootID, Name: "f", Attr: fileAttr(0o600, 1), PMtime: at(1)})
 		if inBand {
 			s.add(fileop.Op{Kind: fileop.MirrorAbort, Len: 1})
