@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -164,6 +165,10 @@ func connError(err error) error {
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
+	case errors.Is(err, nats.ErrNoServers): // what the client makes of a refused connection
+		return fmt.Errorf("%w: nothing listens there", ErrNoAnswer)
+	case errors.As(err, new(*net.OpError)): // no route, no such host
 		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
 		return fmt.Errorf("%w: %w", ErrDown, err)
