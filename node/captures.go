@@ -229,6 +229,16 @@ func checkDir(dir string) (string, error) {
 	return resolved, nil
 }
 
+// realDir is checkDir for the root of a replication set, which must be named without
+// symbolic links: rules, captures and operations compare paths as they are written.
+func realDir(dir string) error {
+	resolved, err := checkDir(dir)
+	if err == nil && resolved != dir {
+		err = fmt.Errorf("directory %s: reached through a symbolic link; name %s itself", dir, resolved)
+	}
+	return err
+}
+
 // stackedPossible says why stacked capture cannot work here, or nil.
 func stackedPossible() error {
 	if os.Geteuid() != 0 {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"time"
 
 	"understudy/repset"
@@ -103,7 +104,10 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) validateListen(bad func(string, any, string)) {
-	host, _, err := net.SplitHostPort(c.Listen)
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
 	if err != nil {
 		bad("listen", fmt.Sprintf("%q", c.Listen), "HOST:PORT, for example 127.0.0.1:6320")
 		return

@@ -66,8 +66,12 @@ func (n *Node) newConnection(st storedConnection) (*Connection, error) {
 func (n *Node) mapRoots(c *ConnectionConfig, rules *repset.Rules) ([]repset.Pair, error) {
 	roots := rules.Roots()
 	for _, r := range roots {
-		if _, err := checkDir(r); err != nil {
+		if err := realDir(r); err != nil {
 			return nil, control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
+		}
+		if within(r, n.cfg.Data) && (rules.Leads(n.cfg.Data) || rules.Selects(n.cfg.Data, true)) {
+			return nil, control.Errorf(control.Refused, "move it elsewhere (--data), or exclude it by a rule",
+				"replication set %s: this machine's data directory %s lies inside %s; its queue would protect itself", c.Set, n.cfg.Data, r)
 		}
 	}
 	var m repset.Mapping = repset.Exact{}

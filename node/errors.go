@@ -65,6 +65,21 @@ func newSession() string {
 
 func epochText(e fileop.Epoch) string { return strconv.FormatUint(uint64(e), 16) }
 
+// realPlace is path without symbolic links: those of its nearest existing parent, if it
+// does not exist yet.
+func realPlace(path string) string {
+	rest := ""
+	for dir := path; ; dir = filepath.Dir(dir) {
+		if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(resolved, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return path
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+	}
+}
+
 // writable reports why nothing can be made at path: its nearest existing parent is not
 // writable, or on a read-only file system.
 func writable(path string) error {

@@ -78,31 +78,36 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: log, state: st, ready: make(chan struct{}),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
-	if err := n.chooseSecret(); err != nil {
-		return nil, err
-	}
+	made := n.chooseSecret()
 	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: filepath.Join(cfg.Data, "queue"), Listen: cfg.Listen,
 		Secret: n.cfg.Secret, Strict: cfg.Strict}, log)
 	if err != nil {
 		return nil, err
 	}
+	// The data directory is ours from here on; read again what another may have written.
+	if n.state, err = openState(cfg.Data); err == nil && made {
+		err = n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.srv.Close(context.Background()))
+	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	return n, nil
 }
 
-// chooseSecret takes the configured secret, the remembered one, or makes one up.
-func (n *Node) chooseSecret() error {
-	if n.cfg.Secret != "" {
-		return nil
+// chooseSecret takes the configured secret, the remembered one, or makes one up, which
+// is to be remembered.
+func (n *Node) chooseSecret() (made bool) {
+	if n.cfg.Secret == "" {
+		n.state.read(func(d *stateData) { n.cfg.Secret = d.Secret })
 	}
-	n.state.read(func(d *stateData) { n.cfg.Secret = d.Secret })
 	if n.cfg.Secret != "" {
-		return nil
+		return false
 	}
 	var b [24]byte
 	rand.Read(b[:])
 	n.cfg.Secret = hex.EncodeToString(b[:])
-	return n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
+	return true
 }
 
 // Addr is where the node listens, with the port it got.

@@ -90,6 +90,12 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	if err := n.checkJoin(req); err != nil {
 		return nil, err
 	}
+	for i := range req.Info.Roots {
+		req.Info.Roots[i].Path = realPlace(req.Info.Roots[i].Path)
+	}
+	if err := n.checkPlaces(&req.Info); err != nil {
+		return nil, err
+	}
 	n.joining.Lock() // one at a time: they compare each other's paths
 	defer n.joining.Unlock()
 	n.mu.Lock()
@@ -137,8 +143,17 @@ func (n *Node) checkJoin(req *joinRequest) error {
 		if r.Tree != uint32(i) || !filepath.IsAbs(r.Path) || filepath.Clean(r.Path) != r.Path || r.Path == "/" || strings.ContainsRune(r.Path, 0) {
 			return control.Errorf(control.BadRequest, "choose an absolute path of a directory", "target path %q", r.Path)
 		}
-		if within(n.cfg.Data, r.Path) || within(r.Path, n.cfg.Data) {
-			return control.Errorf(control.Refused, "choose another target path", "target path %s overlaps the data directory %s", r.Path, n.cfg.Data)
+	}
+	return nil
+}
+
+// checkPlaces refuses target paths in the data directory, and those that make a loop.
+// The paths have no symbolic links.
+func (n *Node) checkPlaces(info *joinInfo) error {
+	data := realPlace(n.cfg.Data)
+	for _, r := range info.Roots {
+		if within(data, r.Path) || within(r.Path, data) {
+			return control.Errorf(control.Refused, "choose another target path", "target path %s overlaps the data directory %s", r.Path, data)
 		}
 	}
 	return n.checkLoop(info)

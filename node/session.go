@@ -95,7 +95,8 @@ func (s *session) findCaptures() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range c.pairs {
-		root, err := checkDir(p.From)
+		root := p.From
+		err := realDir(root)
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,7 @@ func openState(dir string) (*state, error) {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
 	if err := json.Unmarshal(raw, &s.data); err != nil {
-		return nil, fmt.Errorf("read state %s: %w", s.path, err)
+		return nil, fmt.Errorf("read state %s: damaged: %w; put back a copy, or move the file away and connect anew", s.path, err)
 	}
 	if s.data.Version != stateVersion {
 		return nil, fmt.Errorf("read state %s: version %d, this program writes version %d: use the program that wrote it, or move the data directory away",
