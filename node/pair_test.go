@@ -71,10 +71,16 @@ func newPair(t testing.TB, stacked bool) *pair {
 func (p *pair) start(name string) *Node { return p.startAt(name, "127.0.0.1:0") }
 
 func (p *pair) startAt(name, listen string) *Node {
+	return p.startWith(name, func(c *Config) { c.Listen = listen })
+}
+
+// startWith opens and runs a node with settings that set changes.
+func (p *pair) startWith(name string, set func(*Config)) *Node {
 	p.t.Helper()
 	cfg := DefaultConfig()
-	cfg.Name, cfg.Data, cfg.Listen, cfg.Secret = name, filepath.Join(p.base, name), listen, "a secret of this test"
+	cfg.Name, cfg.Data, cfg.Listen, cfg.Secret = name, filepath.Join(p.base, name), "127.0.0.1:0", "a secret of this test"
 	cfg.NetworkRetry = 100 * time.Millisecond
+	set(&cfg)
 	n, err := Open(cfg, testLog(p.t).With("node", name))
 	if err != nil {
 		p.t.Fatal(err)
