@@ -42,6 +42,8 @@ type Applier struct {
 	credit      int        // bytes of mirror data since OnMirrorApplied
 	ck          checkpoints
 	unclean     bool
+	otherEpoch  bool        // unclean: the catalog is of an epoch whose operations are gone
+	ghosts      ghostWindow // names of ours the catalog may not know
 	asideNo     int
 	saidNot     bool // EventNotPermitted was sent
 	waiting     []*query
@@ -110,15 +112,19 @@ func (a *Applier) open() (err error) {
 	}
 	a.pos, a.unclean = m.Position, ok && !m.Clean
 	if a.pos.Epoch != a.cfg.Epoch {
-		a.pos, a.unclean = Position{Epoch: a.cfg.Epoch}, false
+		a.pos, a.otherEpoch = Position{Epoch: a.cfg.Epoch}, a.unclean
 	}
 	for _, t := range a.trees {
 		a.bindRoot(t, t.Source)
 	}
 	a.rebooted = ok && m.BootID != a.boot
+	a.ghosts = m.Ghosts
+	if a.unclean {
+		a.ghosts.open(m.At)
+	}
 	if !a.unclean {
 		// From here on the names on disk may run ahead of the catalog.
-		if err := a.cat.storeMeta(meta{Position: a.pos, BootID: a.boot}); err != nil {
+		if err := a.cat.storeMeta(a.meta()); err != nil {
 			return fmt.Errorf("mark catalog in use: %w", err)
 		}
 	}
@@ -218,7 +224,9 @@ func (a *Applier) closeClean() error {
 	for _, t := range a.trees {
 		t.dropStage(&a.at, func() error { return nil })
 	}
-	return a.cat.storeMeta(meta{Position: a.pos, BootID: a.boot, Clean: true})
+	m := a.meta()
+	m.Clean = true
+	return a.cat.storeMeta(m)
 }
 
 // release closes descriptors and database without a checkpoint, as a kill would.

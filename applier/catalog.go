@@ -211,7 +211,9 @@ func (c *catalog) children(tree uint32, dir fileop.ObjID) map[string]fileop.ObjI
 type meta struct {
 	Position
 	BootID string
-	Clean  bool // the last stop was clean: names on disk are as in the catalog
+	Clean  bool  // the last stop was clean: names on disk are as in the catalog
+	At     int64 // when names on disk last were as in the catalog, nanoseconds since 1970
+	Ghosts ghostWindow
 }
 
 type change struct{ k, v []byte } // nil v: remove

@@ -46,7 +46,7 @@ func (a *Applier) beginCheckpoint(ctx context.Context) error {
 	if err := a.settleAll(ctx); err != nil {
 		return err
 	}
-	b := a.cat.freeze(meta{Position: a.pos, BootID: a.boot})
+	b := a.cat.freeze(a.meta())
 	a.count(func(s *Stats) { s.Objects += uint64(len(b.objects)) })
 	a.ck.frozen, a.ck.last, a.ck.bytes, a.ck.busy = a.pos, time.Now(), 0, true
 	go func() { a.ck.done <- a.makeDurable(ctx, b) }()

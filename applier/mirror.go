@@ -267,7 +267,8 @@ func (a *Applier) opMirrorFileEnd(t *tree, op *fileop.Op) error {
 }
 
 // opMirrorDir takes the complete list of a directory's names: known names that are not
-// in it were deleted on the source; unknown ones are orphans and only counted.
+// in it were deleted on the source; unknown ones are orphans and only counted, unless
+// they are of our own making (ghosts.go).
 func (a *Applier) opMirrorDir(t *tree, op *fileop.Op) error {
 	k := key{t.Tree, op.Obj}
 	o := a.cat.get(k)
@@ -320,7 +321,14 @@ func (a *Applier) removeUnlisted(t *tree, dir *object, listed map[string]struct{
 	}
 	orphans := uint64(0)
 	for _, d := range names {
-		if _, ok := listed[d.Name]; !ok && !t.hidden(dir.id, d.Name) {
+		if _, ok := listed[d.Name]; ok || t.hidden(dir.id, d.Name) {
+			continue
+		}
+		gone, err := a.removeGhost(t, dir, fd, d.Name)
+		if err != nil {
+			return err
+		}
+		if !gone {
 			orphans++
 		}
 	}
@@ -381,6 +389,7 @@ func (a *Applier) opMirrorEnd(op *fileop.Op) error {
 		a.needRemirror("mirror run lost records")
 	} else {
 		a.pos.Mirrored, a.pos.Remirror = true, false
+		a.ghosts = ghostWindow{} // every directory was compared
 	}
 	a.pos.Run, a.pos.RunBroken = 0, false
 	if n := a.Stats().Orphans; n > 0 {

@@ -24,6 +24,9 @@ const maxLostOps = 1 << 21
 // applied before is applied again, Position.Recovering holds. Mirror data that was under
 // way is lost: such a run will not make the target usable.
 //
+// The records of a mirror are not read again, so where one was at work all names are
+// compared; so they are when a new epoch has begun since, whose mirror does the rest.
+//
 // It may be interrupted and called again, also by the next process.
 func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, error]) error {
 	if !a.unclean {
@@ -31,7 +34,9 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 	}
 	a.ctx = ctx
 	rw := newRewind(a)
-	if err := a.readTouched(ctx, rw, frames); err != nil {
+	if a.otherEpoch {
+		rw.full = true
+	} else if err := a.readTouched(ctx, rw, frames); err != nil {
 		return fmt.Errorf("recover target: %w", err)
 	}
 	err := a.retrying(ctx, "rewind names", func() error {
@@ -49,6 +54,7 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 	}
 	a.log.Info("target names rewound", "seq", a.pos.Applied, "until", a.pos.Until,
 		"touched", len(rw.objs), "rescued", rw.rescuedCount, "recreated", rw.placeholders)
+	a.ghosts.close()
 	if a.pos.Run != 0 {
 		a.needRemirror("stopped while mirroring")
 	}
@@ -59,7 +65,7 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 	if err := a.checkpointNow(ctx); err != nil {
 		return fmt.Errorf("recover target: %w", err)
 	}
-	a.unclean = false
+	a.unclean, a.otherEpoch = false, false
 	a.show()
 	return nil
 }
@@ -67,8 +73,8 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 // readTouched collects what the operations that may have been applied touched.
 func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[fileop.Frame, error]) error {
 	high := a.high.get(a.pos.Epoch)
-	rw.full = a.rebooted
-	if !rw.full && high <= a.pos.Applied {
+	rw.full = a.rebooted || a.pos.Run != 0
+	if !a.rebooted && high <= a.pos.Applied {
 		return nil
 	}
 	last, chain, until := a.pos.FrameLast, a.pos.Chain, a.pos.Applied
@@ -87,16 +93,17 @@ func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[
 			if err != nil {
 				return fmt.Errorf("%w: %w", ErrProtocol, err)
 			}
-			if !ok || !rw.full && op.Seq > high {
+			if !ok || !a.rebooted && op.Seq > high {
 				break
 			}
 			if op.Seq > a.pos.Applied {
 				rw.touch(&op)
+				rw.full = rw.full || op.Kind == fileop.MirrorBegin
 				until = op.Seq
 				a.aborted = max(a.aborted, op.Other)
 			}
 		}
-		if !rw.full && last >= high {
+		if !a.rebooted && last >= high {
 			break
 		}
 	}
