@@ -1,0 +1,68 @@
+package applier
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A ghost is a name this applier made that the catalog does not know, because the
+// process ended before a checkpoint had it and the record that made it will not come
+// again: mirror records, and all of an epoch that was given up. What remains of it is
+// the inode's change time, which lies between that checkpoint and the end of the
+// recovery. The mirror that follows removes such names where the source has none;
+// everything else unknown is somebody's, an orphan.
+
+// ghostSlack is more than the grain of inode times (a timer tick, 10 ms at most).
+const ghostSlack = int64(20 * time.Millisecond)
+
+// ghostWindow is the time within which ghosts were made, in nanoseconds since 1970.
+// The zero value says that there are none. It stays until a mirror has compared every
+// directory, over restarts too.
+type ghostWindow struct{ From, To int64 }
+
+// open begins a window at the last checkpoint; an older beginning stays.
+func (g *ghostWindow) open(at int64) {
+	if g.From == 0 && at != 0 {
+		g.From = at - ghostSlack
+	}
+	g.close()
+}
+
+// close ends the window now.
+func (g *ghostWindow) close() {
+	if g.From != 0 {
+		g.To = time.Now().UnixNano() + ghostSlack
+	}
+}
+
+func (g *ghostWindow) holds(at int64) bool { return g.From != 0 && at >= g.From && at <= g.To }
+
+// meta is what is stored with the catalog now.
+func (a *Applier) meta() meta {
+	return meta{Position: a.pos, BootID: a.boot, At: time.Now().UnixNano(), Ghosts: a.ghosts}
+}
+
+// removeGhost removes name from the directory fd if it is a ghost. A further name of an
+// object whose time moved on is one too.
+func (a *Applier) removeGhost(t *tree, dir *object, fd int, name string) (gone bool, err error) {
+	if a.ghosts.From == 0 {
+		return false, nil
+	}
+	_, st, err := a.at.Identify(fd, name)
+	if isGone(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	changed := st.Ctim.Nano()
+	linked := st.Nlink > 1 && st.Mode&typeBits != unix.S_IFDIR && changed >= a.ghosts.From
+	if !a.ghosts.holds(changed) && !linked {
+		return false, nil
+	}
+	if err := a.keepMtime(t, dir.id); err != nil {
+		return false, err
+	}
+	return true, a.deleteBelow(fd, name)
+}
