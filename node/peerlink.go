@@ -1,0 +1,187 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"understudy/capture"
+	"understudy/control"
+	"understudy/fileop"
+	"understudy/mirror"
+)
+
+// join asks the target for its half of the connection.
+func (s *session) join() error {
+	c := s.c
+	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch}
+	for i, p := range c.pairs {
+		e, err := s.captures[i].tree.Lookup(relative(s.captures[i].dir, p.From))
+		if err != nil {
+			return fmt.Errorf("look at %s: %w", p.From, err)
+		}
+		info.Roots = append(info.Roots, joinRoot{Tree: uint32(i), Obj: e.Obj, From: p.From, Path: p.To})
+	}
+	req := joinRequest{Version: peerVersion, Target: c.cfg.Target, Info: info, Adopt: c.cfg.Adopt}
+	if s.journal != nil {
+		_, req.AbortTo = s.journal.Last()
+	}
+	raw, err := json.Marshal(req)
+	if err != nil {
+		return err
+	}
+	data, err := s.link.Request(s.ctx, joinSubject, raw)
+	if err != nil {
+		return fmt.Errorf("join %s: %w", c.cfg.Target, err)
+	}
+	var reply joinReply
+	if err := decodeJSON(data, &reply, "join reply"); err != nil {
+		return err
+	}
+	if reply.Msg != "" {
+		return &control.Error{Code: control.Code(reply.Code), Msg: c.cfg.Target + " refuses: " + reply.Msg, Hint: reply.Hint}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peer != reply.Session {
+		s.ack.MirrorLost = 0 // the target counts from its start
+	}
+	s.peer = reply.Session
+	return nil
+}
+
+// watchLink tells the mirror when records under way may be lost, and joins again when
+// the target comes back.
+func (s *session) watchLink(ctx context.Context) error {
+	gen := s.link.Generation()
+	for {
+		changed := s.link.Changed()
+		up, now := s.link.Up(), s.link.Generation()
+		if up && now != gen {
+			if err := s.join(); err != nil {
+				if refused := new(control.Error); errors.As(err, &refused) {
+					return err
+				}
+				s.c.note(err)
+				changed = closeAfter(ctx, s.c.n.cfg.NetworkRetry)
+			} else {
+				gen = now
+				s.lostMirror()
+				s.c.note(nil)
+			}
+		}
+		s.setLinkDown(!up)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// closeAfter returns a channel that is closed after d, or when ctx ends.
+func closeAfter(ctx context.Context, d time.Duration) <-chan struct{} {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	context.AfterFunc(ctx, cancel)
+	return ctx.Done()
+}
+
+func (s *session) setLinkDown(down bool) {
+	s.mu.Lock()
+	changed := s.linkDown != down
+	s.linkDown = down
+	s.mu.Unlock()
+	if changed {
+		s.c.log.Info("link changed", "up", !down)
+		s.c.signal()
+	}
+}
+
+// onAck takes the target's report.
+func (s *session) onAck(data []byte) {
+	var a ack
+	if err := decodeJSON(data, &a, "acknowledgement"); err != nil {
+		s.c.log.Warn("acknowledgement not understood", "err", err)
+		return
+	}
+	s.mu.Lock()
+	if a.Epoch != s.epoch || a.Session != s.peer {
+		s.mu.Unlock()
+		return
+	}
+	lost := a.MirrorLost > s.ack.MirrorLost
+	s.ack = a
+	s.mu.Unlock()
+	if lost {
+		s.lostMirror()
+	}
+	s.journal.Confirm(a.DurableFrame, a.DurableOp)
+	s.journal.MirrorApplied(a.MirrorApplied)
+	s.lag.applied(a.Applied)
+	if a.Broken != "" {
+		s.cancel(fmt.Errorf("%w: target: %s", errAutoDisc, a.Broken))
+	}
+	s.c.signal()
+}
+
+func (s *session) lastAck() ack {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ack
+}
+
+// target asks the other side for the mirror.
+type target struct{ s *session }
+
+func (t target) ask(ctx context.Context, subject string, query []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // the target applies what is before it first
+	defer cancel()
+	return t.s.link.Request(ctx, subject, query)
+}
+
+func (t target) List(ctx context.Context, q fileop.ListQuery) (r fileop.ListReply, err error) {
+	data, err := t.ask(ctx, listSubject(t.s.c.n.cfg.Name, t.s.c.key), q.Append(nil))
+	if err == nil {
+		err = r.Parse(data)
+	}
+	return r, err
+}
+
+func (t target) Digests(ctx context.Context, q fileop.DigestQuery) (r fileop.DigestReply, err error) {
+	data, err := t.ask(ctx, digestSubject(t.s.c.n.cfg.Name, t.s.c.key), q.Append(nil))
+	if err == nil {
+		err = r.Parse(data)
+	}
+	return r, err
+}
+
+// hintSink turns hints of a capture into those of a root.
+type hintSink struct {
+	m    *mirror.Mirror
+	root int
+	rel  string // the root's path below the capture's directory
+}
+
+func (h hintSink) Dirty(path string, deep bool) {
+	switch {
+	case h.rel == "" || path == h.rel:
+	case within("/"+h.rel, "/"+path):
+	case within("/"+path, "/"+h.rel) && deep:
+		path = h.rel
+	default:
+		return
+	}
+	h.m.Dirty(h.root, path, deep)
+}
+
+var _ capture.HintSink = hintSink{}
+
+// relative is path below dir without a leading slash.
+func relative(dir, path string) string {
+	if path == dir {
+		return ""
+	}
+	return path[len(dir)+1:]
+}
