@@ -121,7 +121,7 @@ func burstRow(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = joinStop(err, p.stop()) }()
-	tree := filepath.Join(b.work, "tree")
+	tree := filepath.Join(b.dir, "tree")
 	if err := makeTree(tree, b.scale.smallTree, 1024, 16384); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func burstRow(ctx context.Context, b *bench) (err error) {
 	for round := range b.scale.rounds {
 		name := fmt.Sprintf("burst%d", round)
 		var plain burstResult
-		if err := child(ctx, "burst", burstArgs{Dir: filepath.Join(b.work, name), Files: b.scale.burst}, &plain); err != nil {
+		if err := child(ctx, "burst", burstArgs{Dir: filepath.Join(b.dir, name), Files: b.scale.burst}, &plain); err != nil {
 			return err
 		}
 		f.plain = append(f.plain, plain.Writer)

@@ -91,7 +91,7 @@ func latencyRow(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = joinStop(err, p.stop()) }()
-	trees := []string{filepath.Join(b.work, "small"), filepath.Join(b.work, "large")}
+	trees := []string{filepath.Join(b.dir, "small"), filepath.Join(b.dir, "large")}
 	for i, files := range []int{b.scale.smallTree, b.scale.largeTree} {
 		if err := makeTree(trees[i], files, 1024, 16384); err != nil {
 			return err

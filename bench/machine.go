@@ -11,7 +11,7 @@ import (
 
 // machineRow prints what the machine can do, to judge the rest by.
 func machineRow(ctx context.Context, b *bench) error {
-	from, to := filepath.Join(b.work, "from"), filepath.Join(b.work, "to")
+	from, to := filepath.Join(b.dir, "from"), filepath.Join(b.dir, "to")
 	if err := makeFile(from, b.scale.mirrorBytes); err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func machineRow(ctx context.Context, b *bench) error {
 		}
 		fsyncs = append(fsyncs, rate)
 		var r burstResult
-		if err := child(ctx, "burst", burstArgs{Dir: filepath.Join(b.work, fmt.Sprint("new", round)), Files: b.scale.burst}, &r); err != nil {
+		if err := child(ctx, "burst", burstArgs{Dir: filepath.Join(b.dir, fmt.Sprint("new", round)), Files: b.scale.burst}, &r); err != nil {
 			return err
 		}
 		creates = append(creates, float64(b.scale.burst)/r.Writer)

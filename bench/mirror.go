@@ -27,14 +27,14 @@ type mirrorFigures struct {
 
 // largeRow mirrors one file that does not compress.
 func largeRow(ctx context.Context, b *bench) error {
-	tree := filepath.Join(b.work, "tree")
+	tree := filepath.Join(b.dir, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return err
 	}
 	if err := makeFile(tree+"/file", b.scale.mirrorBytes); err != nil {
 		return err
 	}
-	f, err := b.mirrorRounds(ctx, "large", tree, "--whole-file")
+	f, err := b.mirrorRounds(ctx, mirrorWork{"large", tree, []string{"--whole-file"}, true})
 	if err != nil {
 		return err
 	}
@@ -44,11 +44,11 @@ func largeRow(ctx context.Context, b *bench) error {
 
 // smallRow mirrors many small files.
 func smallRow(ctx context.Context, b *bench) error {
-	tree := filepath.Join(b.work, "tree")
+	tree := filepath.Join(b.dir, "tree")
 	if err := makeTree(tree, b.scale.mirrorFiles, 1024, 16384); err != nil {
 		return err
 	}
-	f, err := b.mirrorRounds(ctx, "small", tree)
+	f, err := b.mirrorRounds(ctx, mirrorWork{"small", tree, nil, false})
 	if err != nil {
 		return err
 	}
@@ -56,43 +56,58 @@ func smallRow(ctx context.Context, b *bench) error {
 	return nil
 }
 
+// mirrorWork is what a row mirrors.
+type mirrorWork struct {
+	row, tree    string
+	rsyncOptions []string
+	discard      bool // remove each replica at once: large files, few inodes (see runRow)
+}
+
 // mirrorRounds copies the tree with ours and with rsync in turn, each to a new place by
 // new processes; who is first alternates.
-func (b *bench) mirrorRounds(ctx context.Context, row, tree string, rsyncOptions ...string) (*mirrorFigures, error) {
+func (b *bench) mirrorRounds(ctx context.Context, w mirrorWork) (*mirrorFigures, error) {
 	f := &mirrorFigures{}
-	replica := tree + ".replica"
-	ours := func() error {
-		r, err := b.mirrorOnce(ctx, row, tree, replica)
+	ours := func(replica string) error {
+		r, err := b.mirrorOnce(ctx, w.row, w.tree, replica)
 		f.seconds, f.cpu = append(f.seconds, r.seconds), append(f.cpu, r.cpu)
 		f.source, f.target = append(f.source, r.memory[0]), append(f.target, r.memory[1])
 		return err
 	}
-	theirs := func() error {
-		r, err := b.rsyncOnce(ctx, tree, replica, rsyncOptions)
+	theirs := func(replica string) error {
+		r, err := b.rsyncOnce(ctx, w.tree, replica, w.rsyncOptions)
 		f.peer, f.peerCPU = append(f.peer, r.seconds), append(f.peerCPU, r.cpu)
 		return err
 	}
 	for round := range b.scale.rounds {
-		order := []func() error{ours, theirs}
+		order := []func(string) error{ours, theirs}
 		if round%2 == 1 {
 			order[0], order[1] = order[1], order[0]
 		}
-		for _, one := range order {
-			if err := syncDir(b.work); err != nil {
-				return nil, err
-			}
-			if err := one(); err != nil {
-				return nil, err
-			}
-			if err := sameTree(tree, replica); err != nil {
-				return nil, err
-			}
-			if err := os.RemoveAll(replica); err != nil {
+		for i, copyTo := range order {
+			replica := fmt.Sprintf("%s.replica%d-%d", w.tree, round, i)
+			if err := b.copyOnce(w, replica, copyTo); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return f, nil
+}
+
+// copyOnce makes one copy while nothing is left to be written back, and checks it.
+func (b *bench) copyOnce(w mirrorWork, replica string, copyTo func(string) error) error {
+	if err := syncDir(b.dir); err != nil {
+		return err
+	}
+	if err := copyTo(replica); err != nil {
+		return err
+	}
+	if err := sameTree(w.tree, replica); err != nil {
+		return err
+	}
+	if w.discard {
+		return os.RemoveAll(replica)
+	}
+	return nil
 }
 
 // mirrorOnce measures from the connect request to the answer that everything is
@@ -135,7 +150,7 @@ func (b *bench) rsyncOnce(ctx context.Context, tree, replica string, options []s
 	if err := os.Mkdir(replica, 0o755); err != nil {
 		return r, err
 	}
-	d, err := startRsyncDaemon(ctx, b.work, replica)
+	d, err := startRsyncDaemon(ctx, b.dir, replica)
 	if err != nil {
 		return r, err
 	}

@@ -37,7 +37,7 @@ const (
 // startPair starts two daemons that know each other, on addresses of their own.
 func (b *bench) startPair(ctx context.Context, row string) (_ *pair, err error) {
 	b.serial++
-	p := &pair{dir: filepath.Join(b.work, fmt.Sprintf("pair%d", b.serial))}
+	p := &pair{dir: filepath.Join(b.dir, fmt.Sprintf("pair%d", b.serial))}
 	if err := os.Mkdir(p.dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -110,7 +110,7 @@ sync { default.rsync, source = %q, target = %q, delay = 0, rsync = { archive = t
 `
 
 func (b *bench) startLsyncd(ctx context.Context, row string) (_ *lsyncd, err error) {
-	dir := filepath.Join(b.work, "lsyncd-"+row)
+	dir := filepath.Join(b.dir, "lsyncd-"+row)
 	p := &lsyncd{source: filepath.Join(dir, "source"), replica: filepath.Join(dir, "replica")}
 	for _, d := range []string{p.source, p.replica} {
 		if err := os.MkdirAll(d, 0o755); err != nil {

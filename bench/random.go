@@ -68,7 +68,7 @@ func randomRow(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = joinStop(err, p.stop()) }()
-	tree := filepath.Join(b.work, "tree")
+	tree := filepath.Join(b.dir, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return err
 	}
