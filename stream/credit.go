@@ -67,11 +67,29 @@ func (j *Journal) peekMirror() (n uint64, data []byte) {
 	return 0, nil
 }
 
-// takeMirror removes mirror frame n, now sent, unless an abort has dropped it.
+// maxSpare is how many buffers of sent mirror frames wait for the next ones: as many as
+// are filled while one is sent. Fresh memory for each would cost more than the copy.
+const maxSpare = 4
+
+// takeMirror removes mirror frame n, now sent and copied by the connection, unless an
+// abort has dropped it.
 func (j *Journal) takeMirror(n uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.out.frames) > 0 && j.out.base == n {
-		j.out.drop()
+	if len(j.out.frames) == 0 || j.out.base != n {
+		return
+	}
+	if f := j.out.drop(); len(f.data) > smallFrame && len(j.spare) < maxSpare {
+		j.spare = append(j.spare, f.data)
+	}
+}
+
+// reuse gives the mirror's builder, which has none, the buffer of a frame that was
+// sent. Callers hold mu.
+func (j *Journal) reuse() {
+	if last := len(j.spare) - 1; last >= 0 {
+		j.mirror.Recycle(j.spare[last])
+		j.spare[last] = nil
+		j.spare = j.spare[:last]
 	}
 }

@@ -66,6 +66,7 @@ type Journal struct {
 	ackedMem  int      // bytes of stored frames in mem
 	confirmed Position // Chain unset
 	out       window   // mirror frames not yet sent
+	spare     [][]byte // buffers of mirror frames sent, at most maxSpare
 	flying    []mirrorFlight
 	mirBytes  int64 // bytes of all mirror records under way: being built, out and sent
 	changed   chan struct{}

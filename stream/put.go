@@ -145,6 +145,9 @@ func (j *Journal) sealMirror(now time.Time) {
 	if f.data == nil {
 		return
 	}
+	if len(f.data) > smallFrame {
+		j.reuse()
+	}
 	j.out.push(f)
 	j.flying = append(j.flying, mirrorFlight{f.last, int64(len(f.data))})
 	j.mirSeal.sealed(now)
