@@ -7,38 +7,40 @@ type Code int
 
 // The codes this version gives by name; Texts has them all.
 const (
-	Failed        Code = -1
-	BadParameter  Code = -101
-	BadSyntax     Code = -102
-	NoSource      Code = -104
-	ConExists     Code = -106
-	NoCon         Code = -107
-	MirrorBusy    Code = -108
-	NoMachine     Code = -109
-	NoAnswer      Code = -110
-	ConFailed     Code = -112
-	MirrorActive  Code = -113
-	BadDate       Code = -114
-	BadTime       Code = -115
-	BadOption     Code = -116
-	NotConnected  Code = -119
-	NoMirror      Code = -121
-	SetExists     Code = -122
-	NoSet         Code = -123
-	NoSetChosen   Code = -124
-	SetConnected  Code = -127
-	SetUnsaved    Code = -129
-	SetInUse      Code = -130
-	NoTarget      Code = -131
-	BadValue      Code = -135
-	NoRule        Code = -136
-	LevelTooLow   Code = -138
-	BadPath       Code = -140
-	SetUnchanged  Code = -141
-	SetNotSaved   Code = -144
-	CannotConnect Code = -145
-	NotThisOne    Code = -155
-	NoMonitor     Code = -206
+	Failed          Code = -1
+	BadParameter    Code = -101
+	BadSyntax       Code = -102
+	NoSource        Code = -104
+	ConExists       Code = -106
+	NoCon           Code = -107
+	MirrorBusy      Code = -108
+	NoMachine       Code = -109
+	NoAnswer        Code = -110
+	ConFailed       Code = -112
+	MirrorActive    Code = -113
+	BadDate         Code = -114
+	BadTime         Code = -115
+	BadOption       Code = -116
+	MirrorNotPaused Code = -117
+	NotPaused       Code = -118
+	NotConnected    Code = -119
+	NoMirror        Code = -121
+	SetExists       Code = -122
+	NoSet           Code = -123
+	NoSetChosen     Code = -124
+	SetConnected    Code = -127
+	SetUnsaved      Code = -129
+	SetInUse        Code = -130
+	NoTarget        Code = -131
+	BadValue        Code = -135
+	NoRule          Code = -136
+	LevelTooLow     Code = -138
+	BadPath         Code = -140
+	SetUnchanged    Code = -141
+	SetNotSaved     Code = -144
+	CannotConnect   Code = -145
+	NotThisOne      Code = -155
+	NoMonitor       Code = -206
 )
 
 // Texts says what each code means. The numbers are the language's, the words ours.

@@ -84,6 +84,26 @@ type matcher struct {
 	far   token    // the furthest token that did not fit,
 	want  []string // and what would have
 	bad   *Error   // or what is wrong with it
+	next  Expected // what could stand at the end of the text
+}
+
+// Expected is what could stand at a place of a command.
+type Expected struct {
+	Words []string // keywords
+	Kinds []string // of values: set, machine, con, cons, path, ...
+}
+
+// expect notes what could stand where the text ends.
+func (m *matcher) expect(t token, e *element) {
+	if t.kind != tEnd {
+		return
+	}
+	if e.kind == eWord && !slices.Contains(m.next.Words, e.word) {
+		m.next.Words = append(m.next.Words, e.word)
+	}
+	if e.kind == eValue && !slices.Contains(m.next.Kinds, e.check) {
+		m.next.Kinds = append(m.next.Kinds, e.check)
+	}
 }
 
 // form tries one form; it must reach the end of the statement.
@@ -164,6 +184,7 @@ func (m *matcher) element(e *element, ahead []string) bool {
 
 func (m *matcher) word(word string, rivals []string) bool {
 	t := m.peek()
+	m.expect(t, &element{kind: eWord, word: word})
 	if t.kind != tWord || !abbreviates(t.text, word, rivals) {
 		return m.fail(t, word)
 	}
@@ -213,6 +234,7 @@ func (m *matcher) alternative(a []element, rivals, ahead []string) bool {
 			return false
 		}
 		if ends(t) {
+			m.expect(t, &a[0])
 			return m.fail(t, wanted(a[0]))
 		}
 		return m.seq(a, ahead)
@@ -244,6 +266,7 @@ func (m *matcher) loop(e *element, ahead []string) {
 
 func (m *matcher) value(e *element) bool {
 	t := m.peek()
+	m.expect(t, e)
 	v := Value{Text: t.text, Pos: m.p.pos(t)}
 	switch {
 	case t.kind == tVar:

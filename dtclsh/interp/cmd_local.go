@@ -1,0 +1,138 @@
+package interp
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"understudy/dtclsh/syntax"
+)
+
+// Commands that need no node.
+
+// write prints values as they are. One value alone keeps its type in JSON.
+func (in *Interp) write(_ context.Context, c *syntax.Call) (answer, error) {
+	var b strings.Builder
+	var last Value
+	args := c.Args("value")
+	for _, arg := range args {
+		switch arg.Kind {
+		case syntax.Variable:
+			v, err := in.variable(arg.Text)
+			if err != nil {
+				return answer{}, err
+			}
+			last = v
+		case syntax.Quoted:
+			last = text(arg.Text)
+		default:
+			last = plain(arg.Text)
+		}
+		if b.Len() > MaxText {
+			return answer{}, fail(syntax.BadParameter, "", "more than %d bytes to write", MaxText)
+		}
+		if arg.Kind == syntax.Bare {
+			b.WriteString(arg.Text)
+		} else {
+			b.WriteString(last.String())
+		}
+	}
+	a := answer{value: number(1), raw: true, lines: []string{b.String()}, json: map[string]any{"value": b.String()}}
+	if len(args) == 1 {
+		a.json = map[string]any{"value": last.JSON()}
+	}
+	return a, nil
+}
+
+// timenow returns the minute of the day, comparable with hh:mm.
+func (in *Interp) timenow(context.Context, *syntax.Call) (answer, error) {
+	now := time.Now()
+	v := Value{kind: syntax.Time, n: int64(now.Hour()*3600 + now.Minute()*60)}
+	return answer{value: v, lines: []string{now.Format("01/02/2006 15:04:05")}, json: map[string]any{"value": v.JSON()}}, nil
+}
+
+func (in *Interp) getenvstr(_ context.Context, c *syntax.Call) (answer, error) {
+	name, _, err := in.arg(c, "name")
+	if err != nil {
+		return answer{}, err
+	}
+	v := text(in.cfg.Getenv(name))
+	if to, given := c.Arg("variable"); given {
+		in.vars[strings.ToLower(to.Text)] = v
+	}
+	return answer{value: v, lines: []string{v.s}, raw: true, json: map[string]any{"value": v.s}}, nil
+}
+
+// localSettings of the shell: name, the least and the greatest value. All are numbers.
+var localSettings = []struct {
+	name       string
+	least, max int64
+	help       string
+}{
+	{"StopOnError", 0, 1, "1: a failing statement ends the script"},
+	{"Strict", 0, 1, "1: an unknown option of a command is an error, not a warning"},
+	{"WaitUnit", 1, 86400000, "milliseconds that WAIT without a unit counts in"},
+}
+
+func (in *Interp) localSetting(c *syntax.Call) (int, error) {
+	name, _, err := in.arg(c, "option")
+	if err != nil {
+		return 0, err
+	}
+	var known []string
+	for i, s := range localSettings {
+		if strings.EqualFold(s.name, name) {
+			return i, nil
+		}
+		known = append(known, s.name)
+	}
+	return 0, fail(syntax.BadOption, "known are "+strings.Join(known, ", "), "the shell has no setting %s", name)
+}
+
+func (in *Interp) getLocal(_ context.Context, c *syntax.Call) (answer, error) {
+	i, err := in.localSetting(c)
+	if err != nil {
+		return answer{}, err
+	}
+	v := in.local[strings.ToLower(localSettings[i].name)]
+	if localSettings[i].name == "StopOnError" {
+		v = truthValue(in.cfg.StopOnError)
+	}
+	return answer{value: v, lines: []string{localSettings[i].name + " = " + v.String()}, json: map[string]any{"value": v.JSON()}}, nil
+}
+
+func (in *Interp) setLocal(_ context.Context, c *syntax.Call) (answer, error) {
+	i, err := in.localSetting(c)
+	if err != nil {
+		return answer{}, err
+	}
+	n, err := in.integer(c, "value")
+	s := localSettings[i]
+	if err != nil || n < s.least || n > s.max {
+		return answer{}, fail(syntax.BadValue, "", "%s: a number from %d to %d", s.name, s.least, s.max)
+	}
+	in.local[strings.ToLower(s.name)] = number(n)
+	if s.name == "StopOnError" {
+		in.cfg.StopOnError = n == 1
+	}
+	return ok(), nil
+}
+
+// leave ends the script; its status is the program's exit code.
+func (in *Interp) leave(_ context.Context, c *syntax.Call) (answer, error) {
+	if _, given := c.Arg("status"); given {
+		n, err := in.integer(c, "status")
+		if err == nil && (n < 0 || n > 255) {
+			err = fail(syntax.BadParameter, "", "status %d: 0 to 255", n)
+		}
+		if err != nil {
+			return answer{}, err
+		}
+		in.exit = &n
+	}
+	for _, name := range in.Unsaved() {
+		in.warn(fmt.Sprintf("replication set %s has unsaved changes, which are lost", name))
+	}
+	return answer{}, ErrExit
+}

@@ -1,0 +1,51 @@
+package interp
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"understudy/dtclsh/syntax"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/shell.md")
+
+// TestManual: docs/shell.md is what the tables say.
+func TestManual(t *testing.T) {
+	const file = "../../docs/shell.md"
+	want := Manual()
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s is not what the tables say: run go test ./dtclsh/interp -run Manual -update, and read the difference", file)
+	}
+}
+
+// TestEveryCommand: each row of the table is carried out or answers why not, and no
+// handler or hint is left over.
+func TestEveryCommand(t *testing.T) {
+	rows := map[string]bool{}
+	for _, c := range syntax.Commands {
+		rows[c.Name] = true
+		if _, hinted := later[c.Name]; hinted == (handlers[c.Name] != nil) {
+			t.Errorf("%s: wants a handler or a hint, not both", c.Name)
+		}
+	}
+	for name := range handlers {
+		if !rows[name] {
+			t.Errorf("handler of %s, which is no command", name)
+		}
+	}
+	for name, hint := range later {
+		if !rows[name] || hint == "" {
+			t.Errorf("hint %q of %s", hint, name)
+		}
+	}
+}
