@@ -80,7 +80,10 @@ func step(f *fileSystem, a uint64, name string, b uint64, name2 string, what int
 	case 2:
 		f.Mkdir(nil, &fuse.MkdirIn{InHeader: head, Mode: 0o755}, name, &out)
 	case 3, 8:
-		if f.Lookup(nil, &head, name, &out).Ok() && out.NodeId != 0 && out.Mode&unix.S_IFMT == unix.S_IFREG {
+		l := f.locks.lock(f.nodes.get(a).obj) // as the kernel: no look at what is not answered yet
+		st := f.Lookup(nil, &head, name, &out)
+		f.locks.unlock(l)
+		if st.Ok() && out.NodeId != 0 && out.Mode&unix.S_IFMT == unix.S_IFREG {
 			in := fuse.LinkIn{InHeader: fuse.InHeader{NodeId: b}, Oldnodeid: out.NodeId}
 			f.Link(nil, &in, name2, &out)
 		}

@@ -119,7 +119,12 @@ func compareID(a, b fileop.ObjID) int {
 // namesOf is the lock for the names of a file, apart from the one for its content: a
 // sink that is told of a link or a rename may have to read the file, under the lock
 // for its content, before the names may change again.
-func namesOf(file fileop.ObjID) fileop.ObjID { return fileop.ObjID{Ino: file.Ino, Gen: ^file.Gen} }
+func namesOf(file fileop.ObjID) fileop.ObjID {
+	if file.IsZero() {
+		return file
+	}
+	return fileop.ObjID{Ino: file.Ino, Gen: ^file.Gen}
+}
 
 // LockDir excludes captured operations on the names and attributes of a directory.
 func (t *lockTable) LockDir(id fileop.ObjID) (unlock func()) { return t.LockFile(id) }

@@ -26,6 +26,8 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 	return status(err)
 }
 
+// lookup asks twice by name, which is cheaper than opening: the kernel holds the
+// directory meanwhile, so that the name stays with its object.
 func (f *fileSystem) lookup(p *node, pfd int, name string, out *fuse.EntryOut) error {
 	obj, h, st, err := fsx.Identify(pfd, name)
 	if err != nil {
