@@ -1,9 +1,10 @@
 package applier
 
 import (
+	"errors"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"understudy/fileop"
 )
 
 // A ghost is a name this applier made that the catalog does not know, because the
@@ -43,9 +44,9 @@ func (a *Applier) meta() meta {
 	return meta{Position: a.pos, BootID: a.boot, At: time.Now().UnixNano(), Ghosts: a.ghosts}
 }
 
-// removeGhost removes name from the directory fd if it is a ghost. A further name of an
-// object whose time moved on is one too.
-func (a *Applier) removeGhost(t *tree, dir *object, fd int, name string) (gone bool, err error) {
+// removeGhost removes name from the directory fd if it is a ghost. What changed only
+// after the recovery is moved aside: a ghost whose time moved on, or new work of others.
+func (a *Applier) removeGhost(t *tree, dir fileop.ObjID, fd int, name string) (gone bool, err error) {
 	if a.ghosts.From == 0 {
 		return false, nil
 	}
@@ -57,12 +58,39 @@ func (a *Applier) removeGhost(t *tree, dir *object, fd int, name string) (gone b
 		return false, err
 	}
 	changed := st.Ctim.Nano()
-	linked := st.Nlink > 1 && st.Mode&typeBits != unix.S_IFDIR && changed >= a.ghosts.From
-	if !a.ghosts.holds(changed) && !linked {
+	if changed < a.ghosts.From {
 		return false, nil
 	}
-	if err := a.keepMtime(t, dir.id); err != nil {
+	if err := a.keepMtime(t, dir); err != nil {
 		return false, err
 	}
+	if !a.ghosts.holds(changed) { // ours most likely, but it may be somebody's
+		return true, a.moveAside(t, fd, name)
+	}
 	return true, a.deleteBelow(fd, name)
+}
+
+// removeGhostsOf clears the places of an operation on names whose object is not known:
+// the source has nothing there any more, or what the mirror is about to bring.
+func (a *Applier) removeGhostsOf(op *fileop.Op) error {
+	t := a.trees[op.Tree]
+	if a.ghosts.From == 0 || t == nil || !op.Kind.IsName() {
+		return nil
+	}
+	for _, p := range []place{{op.Parent, op.Name}, {op.Parent2, op.Name2}} {
+		if p.name == "" || p.parent.IsZero() || t.hidden(p.parent, p.name) || !a.cat.child(t.Tree, p).IsZero() {
+			continue
+		}
+		fd, err := a.dirFD(t, p.parent)
+		if errors.Is(err, errUnknown) {
+			continue
+		}
+		if err == nil {
+			_, err = a.removeGhost(t, p.parent, fd, p.name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -324,7 +324,7 @@ func (a *Applier) removeUnlisted(t *tree, dir *object, listed map[string]struct{
 		if _, ok := listed[d.Name]; ok || t.hidden(dir.id, d.Name) {
 			continue
 		}
-		gone, err := a.removeGhost(t, dir, fd, d.Name)
+		gone, err := a.removeGhost(t, dir.id, fd, d.Name)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func (a *Applier) exec(ctx context.Context, op *fileop.Op) error {
 		err := a.apply(op)
 		if classify(err) == failUnknown {
 			a.count(func(s *Stats) { s.Unknown++ })
-			return nil
+			return a.removeGhostsOf(op)
 		}
 		return err
 	})
