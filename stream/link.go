@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,6 +45,7 @@ type Link struct {
 	mu      sync.Mutex // guards what follows
 	up      [2]bool    // of control and bulk, as their callbacks said
 	gen     uint64
+	cuts    uint64 // of the control connection so far
 	closed  bool
 	changed chan struct{} // closed and replaced at each change of state
 }
@@ -135,6 +137,9 @@ func (l *Link) note(conn int, up bool) {
 	if conn == bulkConn && up {
 		l.gen++
 	}
+	if conn == controlConn && !up {
+		l.cuts++
+	}
 	l.up[conn] = up
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -172,9 +177,43 @@ func (l *Link) Changed() <-chan struct{} {
 }
 
 // Request asks the peer's Handle function of subject. Without a deadline in ctx it
-// waits 10 s. Errors: *RemoteError, ErrDown, ErrNoAnswer.
+// waits 10 s. Errors: *RemoteError, ErrDown, ErrNoAnswer. A cut while it waits is
+// ErrDown: the answer would have come on the connection that is gone.
 func (l *Link) Request(ctx context.Context, subject string, data []byte) ([]byte, error) {
-	return request(ctx, l.control, subject, data)
+	ctx, stop := l.untilCut(ctx)
+	defer stop()
+	reply, err := request(ctx, l.control, subject, data)
+	if err != nil && errors.Is(context.Cause(ctx), ErrDown) {
+		err = fmt.Errorf("request %s: %w", subject, context.Cause(ctx))
+	}
+	return reply, err
+}
+
+// untilCut ends with ctx and with the control connection of this moment.
+func (l *Link) untilCut(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	cuts := l.cutsSoFar()
+	go func() {
+		for {
+			changed := l.Changed()
+			if l.cutsSoFar() != cuts {
+				cancel(ErrDown)
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+func (l *Link) cutsSoFar() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cuts
 }
 
 // Publish sends a plain message to the peer; while the link is down it is ErrDown.
