@@ -93,6 +93,7 @@ func (s *session) lostMirror() {
 		return // nothing was under way
 	}
 	s.mirror.Aborted()
+	s.requests.end()
 	if !busy { // whoever runs one begins a new one
 		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
 	}
@@ -142,8 +143,12 @@ func (s *session) mirrorActive(on bool) {
 
 // finished notes the outcome.
 func (s *session) finished(err error) {
+	seq, k := s.journal.Last()
 	s.mu.Lock()
-	s.mirrErr = err
+	s.mirrErr, s.mirrored = err, nil
+	if err == nil {
+		s.mirrored = &end{seq, k}
+	}
 	s.busy = len(s.orders) > 0
 	s.mu.Unlock()
 	if err == nil {

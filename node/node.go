@@ -110,6 +110,9 @@ func (n *Node) chooseSecret() (made bool) {
 	return true
 }
 
+// Close ends a node that was opened and never run.
+func (n *Node) Close() error { return n.stop(nil) }
+
 // Addr is where the node listens, with the port it got.
 func (n *Node) Addr() string { return n.srv.Addr().String() }
 
@@ -140,8 +143,9 @@ func (n *Node) start() (stops []func(), err error) {
 		}
 		err = errors.Join(err, e)
 	}
+	n.resumeReplicas() // before sources can ask for the same ones
+	n.dropLeftovers()
 	add(n.servePeers())
-	n.resumeReplicas()
 	for _, dir := range n.mounts() {
 		if _, e := n.startStacked(dir); e != nil {
 			n.log.Error("directory is not captured", "dir", dir, "err", e)

@@ -66,6 +66,7 @@ type ack struct {
 	MirrorApplied fileop.Seq   `json:"mirror_applied"`
 	MirrorLost    uint64       `json:"mirror_lost"` // times mirror records were missing
 	Usable        bool         `json:"usable"`
+	Remirror      bool         `json:"remirror"` // only a further mirror makes it usable
 	State         string       `json:"state"`
 	Broken        string       `json:"broken,omitempty"` // the stream cannot go on; a new epoch is needed
 	Err           string       `json:"err,omitempty"`

@@ -45,8 +45,8 @@ func (s *session) join() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.peer != reply.Session {
-		s.ack.MirrorLost = 0 // the target counts from its start
+	if s.peer != reply.Session { // it counts from its start, and may have to apply again
+		s.ack.MirrorLost, s.ack.Applied, s.ack.Usable, s.ack.Remirror = 0, 0, false, false
 	}
 	s.peer = reply.Session
 	return nil
@@ -117,6 +117,7 @@ func (s *session) onAck(data []byte) {
 	if lost {
 		s.lostMirror()
 	}
+	s.remirror(a)
 	s.journal.Confirm(a.DurableFrame, a.DurableOp)
 	s.journal.MirrorApplied(a.MirrorApplied)
 	s.lag.applied(a.Applied)
@@ -136,6 +137,8 @@ func (s *session) lastAck() ack {
 type target struct{ s *session }
 
 func (t target) ask(ctx context.Context, subject string, query []byte) ([]byte, error) {
+	ctx, done := t.s.requests.until(ctx)
+	defer done()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute) // the target applies what is before it first
 	defer cancel()
 	return t.s.link.Request(ctx, subject, query)

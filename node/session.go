@@ -31,12 +31,15 @@ type session struct {
 	detach   []func()
 	orders   chan mirrorOrder
 	lag      lagMeter
+	requests requests
 
 	mu       sync.Mutex // guards what follows
 	ack      ack
 	peer     string // the target's session; a new one lost the mirror records under way
 	busy     bool   // a mirror is ordered or runs
 	mirrErr  error  // of the last mirror
+	mirrored *end   // of the last mirror that ended well; nil: none, or the last one did not
+	again    retry  // of mirrors the target asks for
 	linkDown bool
 }
 
