@@ -81,10 +81,8 @@ func (s *Server) OpenReceiver(ctx context.Context, cfg ReceiverConfig) (_ *Recei
 		}
 	}()
 	// Frames below the first stored one are applied; the first says itself what it follows.
-	start := Position{}
-	if r.st.first > 1 {
-		start.Frame = r.st.first - 1
-	}
+	// Not before the last applied one, which stays: what is before it may be purged now.
+	start := Position{Frame: max(r.st.first, cfg.Applied.Frame, 1) - 1}
 	if r.rd, err = r.st.read(ctx, start); err != nil {
 		return nil, err
 	}
