@@ -64,7 +64,10 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	n.mu.Lock()
 	old := n.replicas[req.Info.key()]
 	n.mu.Unlock()
-	if old != nil && old.info.Epoch == req.Info.Epoch && old.alive() {
+	if old != nil && old.info.Epoch == req.Info.Epoch {
+		if why := old.brokenBy(); why != "" {
+			return nil, control.Errorf(control.NotReady, "", "the queue of this epoch cannot go on: %s", why)
+		}
 		old.abortMirror(req.AbortTo)
 		return old, nil
 	}

@@ -115,7 +115,9 @@ func (r *replica) run(ctx context.Context) {
 
 // durable trims the queue behind what is applied and on disk.
 func (r *replica) durable(p applier.Position) {
-	r.recv.Purge(p.Frame)
+	if r.recv != nil { // nil: the queue did not open, and the applier ends again
+		r.recv.Purge(p.Frame)
+	}
 	r.poke()
 }
 
@@ -128,10 +130,11 @@ func (r *replica) breakUp(err error) {
 	r.poke()
 }
 
-func (r *replica) alive() bool {
+// brokenBy is why the stream cannot go on; "" while it can.
+func (r *replica) brokenBy() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.broken == ""
+	return r.broken
 }
 
 func (r *replica) stop() {

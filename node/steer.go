@@ -7,6 +7,7 @@ import (
 	"sort"
 	"time"
 
+	"understudy/capture/stacked"
 	"understudy/control"
 	"understudy/mirror"
 	"understudy/repset"
@@ -20,6 +21,12 @@ func (n *Node) Mount(_ context.Context, dir string) (control.MountReply, error) 
 	var reply control.MountReply
 	if err := stackedPossible(); err != nil {
 		return reply, control.Errorf(control.Refused, "", "mount %s: %v", dir, err)
+	}
+	if _, err := stacked.ClearDead(dir, n.log); err != nil { // nobody could look at it
+		return reply, explain(err)
+	}
+	if _, err := checkDir(dir); err != nil {
+		return reply, control.Errorf(control.BadRequest, "name a directory that exists, by its absolute path", "mount: %v", err)
 	}
 	c, err := n.startStacked(dir)
 	if err != nil {
