@@ -63,11 +63,17 @@ func umountCommand() *cobra.Command {
 
 func settleCommand() *cobra.Command {
 	var timeout time.Duration
-	cmd := localCommand("settle CON_ID", "wait until everything captured before now is applied on the target", cobra.ExactArgs(1),
+	number := func(_ *cobra.Command, args []string) error {
+		if _, err := strconv.Atoi(args[0]); err != nil {
+			return fmt.Errorf("%q is no connection number", args[0])
+		}
+		return nil
+	}
+	cmd := localCommand("settle CON_ID", "wait until everything captured before now is applied on the target", cobra.MatchAll(cobra.ExactArgs(1), number),
 		func(ctx context.Context, c *control.Client, args []string) error {
 			id, err := strconv.Atoi(args[0])
 			if err != nil {
-				return usageError{fmt.Errorf("%q is no connection number", args[0])}
+				return err
 			}
 			return c.Call(ctx, "settle", control.SettleRequest{ID: id, TimeoutMS: timeout.Milliseconds()}, nil)
 		})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -95,7 +96,10 @@ func completed(cfg node.Config) (node.Config, error) {
 	if cfg.Listen != "" && !strings.Contains(cfg.Listen, ":") {
 		cfg.Listen += ":" + node.DefaultPort
 	}
-	return cfg, cfg.Validate()
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("settings: %w", err)
+	}
+	return cfg, nil
 }
 
 func dropEmpty(settings map[string]any, keys ...string) {
@@ -106,12 +110,30 @@ func dropEmpty(settings map[string]any, keys ...string) {
 	}
 }
 
-// explainUnknown names unknown keys and the known ones.
+var invalidKeys = regexp.MustCompile(`'([^']*)' has invalid keys: (.*)`)
+
+// explainUnknown says which keys are not known, where, and which are; and one problem
+// per line.
 func explainUnknown(err error) error {
-	if strings.Contains(err.Error(), "invalid keys") {
-		return fmt.Errorf("%w; known keys: %s", errors.New(strings.Join(strings.Fields(err.Error()), " ")), strings.Join(node.ConfigKeys(), ", "))
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		line = strings.TrimPrefix(strings.TrimSpace(line), "* ")
+		if line == "" || strings.HasPrefix(line, "decoding failed") {
+			line = strings.TrimPrefix(line, "decoding failed due to the following error(s):")
+		}
+		if m := invalidKeys.FindStringSubmatch(line); m != nil {
+			line = "unknown key " + m[2]
+			if m[1] != "" {
+				line += " in " + m[1]
+			} else {
+				line += "; known keys: " + strings.Join(node.ConfigKeys(), ", ")
+			}
+		}
+		if line != "" {
+			lines = append(lines, line)
+		}
 	}
-	return err
+	return errors.New(strings.Join(lines, "\n"))
 }
 
 func logLevel(name string) slog.Level {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,27 @@ func run(args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	if err != nil && strings.HasPrefix(err.Error(), "unknown command") { // cobra has no type for it
+		err = usageError{fmt.Errorf("%w; see: understudy help", err)}
+	}
 	return report(err)
+}
+
+// strictUsage makes mistakes in flags and arguments usage errors, for cmd and all below.
+func strictUsage(cmd *cobra.Command) {
+	see := fmt.Sprintf("see: %s --help", cmd.CommandPath())
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return usageError{fmt.Errorf("%w; %s", err, see)}
+			}
+			return nil
+		}
+	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{fmt.Errorf("%w; %s", err, see)} })
+	for _, c := range cmd.Commands() {
+		strictUsage(c)
+	}
 }
 
 func rootCommand() *cobra.Command {
@@ -43,6 +64,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), settleCommand(), versionCommand())
+	strictUsage(root)
 	return root
 }
 
@@ -62,7 +84,7 @@ func report(err error) int {
 		}
 		return exitRefused
 	}
-	fmt.Fprintf(os.Stderr, "understudy: error: %v\n", err)
+	fmt.Fprintln(os.Stderr, "understudy: error:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage
