@@ -346,7 +346,7 @@ func TestBadInputOfMount(t *testing.T) {
 		p.base + "/file":    "not a directory",
 		"relative":          "absolute path",
 		"/":                 "cannot be captured; choose the directories that matter",
-		p.base:              "the data directory " + p.base + "/indy lies inside; move it elsewhere",
+		p.base:              "the data directory " + p.base + "/indy lies inside (move it elsewhere (--data))",
 	} {
 		_, err := p.source.Mount(context.Background(), dir)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -15,6 +15,7 @@ import (
 	"understudy/capture/inotify"
 	"understudy/capture/lower"
 	"understudy/capture/stacked"
+	"understudy/control"
 	"understudy/fileop"
 	"understudy/mirror"
 )
@@ -143,7 +144,7 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 		return nil, err
 	}
 	if within(resolved, n.cfg.Data) {
-		return nil, fmt.Errorf("mount %s: the data directory %s lies inside; move it elsewhere (--data)", dir, n.cfg.Data)
+		return nil, control.Errorf(control.Refused, "move it elsewhere (--data)", "mount %s: the data directory %s lies inside", dir, n.cfg.Data)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

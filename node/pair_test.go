@@ -112,7 +112,11 @@ func (p *pair) stop() {
 // mount captures the pair's directory in write order.
 func (p *pair) mount() {
 	p.t.Helper()
-	testfuse.Watchdog(p.t, p.dir, 15*time.Minute)
+	limit := 15 * time.Minute
+	if long() {
+		limit = 6 * time.Hour
+	}
+	testfuse.Watchdog(p.t, p.dir, limit)
 	p.t.Cleanup(p.stop) // before the watchdog's own end of the mount
 	if _, err := p.source.Mount(context.Background(), p.dir); err != nil {
 		p.t.Fatal(err)
