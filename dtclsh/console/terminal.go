@@ -56,7 +56,8 @@ func (t *terminal) Close() error {
 	return errors.Join(err, t.state.Close())
 }
 
-// plain reads lines from anything else.
+// plain reads lines from anything else and repeats them, so that what is written reads
+// as a session does.
 type plain struct {
 	in  *bufio.Scanner
 	out io.Writer
@@ -77,7 +78,9 @@ func (p *plain) Prompt(prompt string) (string, error) {
 		}
 		return "", io.EOF
 	}
-	return strings.TrimSuffix(p.in.Text(), "\r"), nil
+	line := strings.TrimSuffix(p.in.Text(), "\r")
+	fmt.Fprintln(p.out, line)
+	return line, nil
 }
 
 func (p *plain) Remember(string) {}

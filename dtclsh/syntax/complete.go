@@ -10,7 +10,7 @@ func Next(text string) Expected {
 	var prev token
 	for {
 		t := p.peek(words)
-		if t.kind == tBad {
+		if t.kind == tBad && text[t.off] == '"' {
 			return Expected{}
 		}
 		if t.kind == tEnd {

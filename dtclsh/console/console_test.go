@@ -1,0 +1,72 @@
+package console
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestSecret(t *testing.T) {
+	for line, want := range map[string]bool{
+		`login nova repl "pw"`: true, `LOGON nova repl pw`: true, `$a = login x y z`: true, `log in x y z`: true, `logi x y z`: true,
+		"if 1 then\n logon x y z\nend\n": true, `$password = "x"`: true,
+		`status con *`: false, `repset create catalog`: false, `logviewer -c`: false, `logout x`: false,
+	} {
+		if secret(line) != want {
+			t.Errorf("%q: want %v", line, want)
+		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	env := map[string]string{"HOME": "/home/u"}
+	get := func(k string) string { return env[k] }
+	if got := HistoryFile(get); got != "/home/u/.local/state/understudy/dtclsh_history" {
+		t.Error(got)
+	}
+	env["XDG_STATE_HOME"] = t.TempDir()
+	file := HistoryFile(get)
+	for _, text := range []string{"one\n", "two\n"} {
+		if err := writeHistory(file, func(f *os.File) error { _, err := f.WriteString(text); return err }); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(file)
+		st, _ := os.Stat(file)
+		if err != nil || string(got) != text || st.Mode().Perm() != 0o600 {
+			t.Errorf("%q, %v, %v", got, st.Mode(), err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Dir(file) + "/.history-*"); len(left) > 0 {
+		t.Error("left over", left)
+	}
+	if got := oneLine("if 1 then\n write 1\nend\n"); got != "if 1 then; write 1; end" {
+		t.Error(got)
+	}
+	if got := oneLine("if 1 then # why\nend\n"); got != "" {
+		t.Error(got)
+	}
+}
+
+func TestComplete(t *testing.T) {
+	c := &Completer{names: func() (sets, cons, machines []string) {
+		return []string{"tree", "my set"}, []string{"1", "12"}, []string{"indy", "jersey"}
+	}}
+	for in, want := range map[string]string{
+		"reps": "repset ", "repset l": "list ", "REPSET RU": "RULE ", "source j": "jersey ", "connect t": "tree ", "connect tree to jer": "jersey ",
+		"waitonmirror ": "* ,1 ,12 ", "disconnect 12": "12 ", "repset use ": `tree ,"my set" `, "status con": "connection ", "write \"abc re": "",
+		"$c = conn": "connect ", "help repset sa": "", "if $c < 0 then disc": "disconnect ",
+	} {
+		head, list, tail := c.Complete(in+"|", len(in))
+		slices.Sort(list)
+		w := strings.Split(want, ",")
+		slices.Sort(w)
+		if want == "" {
+			w = nil
+		}
+		if !slices.Equal(list, w) || tail != "|" || !strings.HasPrefix(in, head) {
+			t.Errorf("%q: %q, want %q (head %q, tail %q)", in, list, w, head, tail)
+		}
+	}
+}
