@@ -257,6 +257,9 @@ func mixedLoad(i int) exercise.Job {
 // no mirror runs (B6.38).
 func TestKilledTargetResumes(t *testing.T) {
 	r := protectedRig(t)
+	r.target.closeControl()
+	r.target.d.Stop() // the end of the first mirror is durable now
+	r.target.start()
 	r.settled("before")
 	before := r.connection()
 	rng := rand.New(rand.NewPCG(11, 12))

@@ -216,14 +216,22 @@ func (d *Daemon) Stacks() {
 	d.answer("stacks", 10*time.Second)
 }
 
-// Descriptors counts the open descriptors of the daemon.
-func (d *Daemon) Descriptors() int {
+// Descriptors counts the open descriptors of the daemon that are no files, or files
+// below data. The others are files of the trees, of which it keeps a bounded cache.
+func (d *Daemon) Descriptors(data string) (n int) {
 	d.t.Helper()
-	names, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(d.PID()), "fd"))
+	dir := filepath.Join("/proc", strconv.Itoa(d.PID()), "fd")
+	names, err := os.ReadDir(dir)
 	if err != nil {
 		d.t.Fatalf("descriptors of %s: %v", d.name, err)
 	}
-	return len(names)
+	for _, name := range names {
+		to, err := os.Readlink(filepath.Join(dir, name.Name()))
+		if err == nil && (!strings.HasPrefix(to, "/") || strings.HasPrefix(to, data+"/")) {
+			n++
+		}
+	}
+	return n
 }
 
 // maxTail bounds what is kept of a daemon's log.
