@@ -111,7 +111,11 @@ func session(ctx context.Context, o options, in io.Reader, out, errOut io.Writer
 	sh := interp.New(cfg)
 	defer sh.Close()
 	if prompt {
-		return interp.ExitOK, atPrompt(ctx, sh, in, out)
+		err := atPrompt(ctx, sh, in, out)
+		if status, given := sh.ExitStatus(); given {
+			return int(status), err
+		}
+		return interp.ExitOK, err
 	}
 	text, err := scriptText(o, in)
 	if err != nil {

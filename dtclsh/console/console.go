@@ -41,8 +41,11 @@ func Run(ctx context.Context, in *interp.Interp, r Reader, out io.Writer) error 
 		if text != "" {
 			ask = continued
 		}
-		line, err := r.Prompt(ask)
+		line, err := promptLine(ctx, r, ask)
 		switch {
+		case ctx.Err() != nil:
+			fmt.Fprintln(out)
+			return nil
 		case errors.Is(err, ErrAborted):
 			text = ""
 			continue
@@ -73,6 +76,26 @@ func Run(ctx context.Context, in *interp.Interp, r Reader, out io.Writer) error 
 		}
 	}
 	return nil
+}
+
+// promptLine reads a line, or gives up when ctx ends. The reader then still waits for
+// its line; the program ends soon.
+func promptLine(ctx context.Context, r Reader, ask string) (string, error) {
+	type read struct {
+		line string
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		line, err := r.Prompt(ask)
+		done <- read{line, err}
+	}()
+	select {
+	case got := <-done:
+		return got.line, got.err
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	}
 }
 
 // statement runs what was typed; Ctrl-C ends it alone.

@@ -255,6 +255,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		Next(text)
 		s, err := Parse(text)
 		if err != nil {
 			var e *Error
