@@ -116,6 +116,8 @@ func TestLanguage(t *testing.T) {
 		{`$a = "x" + 1 + "y"; write $a`, "x1y\n"},
 		{`$A = 5; write $a`, "5\n"},
 		{`if "5" = 5 and not 0 and 2 > 1 then write "y" else write "n" end`, "y\n"},
+		{`if 1 or 0 and 0 then write "y" else write "n" end`, "y\n"},
+		{`if not 1 = 0 then write "y" else write "n" end`, "y\n"}, // NOT binds tighter than =
 		{`if -1 or "" then write "y" else write "n" end`, "n\n"},
 		{`if 03/31/08 < 04/01/08 and 9:30 <= 12:00 then write 03/31/08 " " 9:30 end`, "03/31/08 9:30\n"},
 		{`for $n = 3 to 1 step -1 do write $n end`, "3\n2\n1\n"},
