@@ -22,24 +22,6 @@ import (
 	"understudy/internal/testfuse"
 )
 
-// The benchmarks run their load in a process of its own, as applications are; this
-// variable tells it what to do and where.
-const loadVar = "UNDERSTUDY_BENCH_LOAD"
-
-func TestMain(m *testing.M) {
-	if load := os.Getenv(loadVar); load != "" {
-		what, dir, _ := strings.Cut(load, ":")
-		rate, err := loads[what](dir)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		fmt.Println(rate)
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
 // loads give operations per second.
 var loads = map[string]func(dir string) (float64, error){
 	"sequential-write-1M": func(dir string) (float64, error) {
@@ -188,7 +170,7 @@ func reference(b *testing.B) (dir string, stop func()) {
 func load(b *testing.B, what, dir string) float64 {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), loadVar+"="+what+":"+dir)
+	cmd.Env = append(os.Environ(), childVar+"="+what+":"+dir)
 	out, err := cmd.Output()
 	must(b, err)
 	rate, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)

@@ -39,6 +39,8 @@
 // When the context of Run ends the mount is taken away, lazily if it is busy; open
 // files are served for Config.Linger longer, then they give ENOTCONN. Nothing in this
 // package touches a path below its own mount while serving. The program it is part of
-// may open and read files there, but not start a program from there or in a directory
-// there: while it starts one, a Go program can stop as a whole, and nobody serves.
+// may open, read and write files there, but not map them into memory, and not start a
+// program from there or in a directory there: a Go program that waits for its own
+// mount in a page fault or between fork and exec can stop as a whole, and nobody
+// serves.
 package stacked
