@@ -1,7 +1,6 @@
 package applier
 
 import (
-	"bytes"
 	"errors"
 	"strings"
 
@@ -88,19 +87,6 @@ func findXattr(xs []fileop.Xattr, name string) *fileop.Xattr {
 		}
 	}
 	return nil
-}
-
-// sameXattrs reports whether have is exactly want.
-func sameXattrs(have, want []fileop.Xattr) bool {
-	if len(have) != len(want) {
-		return false
-	}
-	for _, x := range want {
-		if h := findXattr(have, x.Name); h == nil || !bytes.Equal(h.Value, x.Value) {
-			return false
-		}
-	}
-	return true
 }
 
 // permit lets pass what this process may not set or the file system cannot hold: an

@@ -117,7 +117,6 @@ type cursor struct {
 	op   fileop.Op // the next record, if have
 	have bool
 	open bool // item is being read
-	err  error
 }
 
 // peek makes the next record available in c.op and reports whether there is one. begin

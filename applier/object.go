@@ -62,13 +62,6 @@ func appendKey(b []byte, tree uint32, id fileop.ObjID) []byte {
 
 const keySize = 20
 
-func parseKey(b []byte) (key, error) {
-	if len(b) < keySize {
-		return key{}, fmt.Errorf("%w: key of %d bytes", errCatalog, len(b))
-	}
-	return key{binary.BigEndian.Uint32(b), parseID(b[4:])}, nil
-}
-
 func appendID(b []byte, id fileop.ObjID) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, id.Ino), id.Gen)
 }

@@ -65,16 +65,6 @@ func (s *script) since(frame uint64) iter.Seq2[fileop.Frame, error] {
 	}
 }
 
-func (r *rig) ended() error {
-	select {
-	case err := <-r.result:
-		r.result <- err
-		return err
-	default:
-		return nil
-	}
-}
-
 // awaitEnd waits until everything is applied or the run was killed, and reports the latter.
 func (r *rig) awaitEnd(q fileop.Seq) bool {
 	ctx := deadline(r.t)

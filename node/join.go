@@ -43,7 +43,7 @@ func (n *Node) handleJoin(ctx context.Context, data []byte) ([]byte, error) {
 		n.log.Warn("source refused", "source", req.Info.Source, "set", req.Info.Set, "err", err)
 		reply = joinReply{Code: string(ce.Code), Msg: ce.Msg, Hint: ce.Hint}
 	} else {
-		reply = joinReply{Session: r.session}
+		reply = joinReply{Session: r.session, MirrorApplied: r.mirrorAtJoin.Load()}
 	}
 	return json.Marshal(reply)
 }
@@ -68,6 +68,7 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		if why := old.brokenBy(); why != "" {
 			return nil, control.Errorf(control.NotReady, "", "the queue of this epoch cannot go on: %s", why)
 		}
+		old.mirrorAtJoin.Store(uint64(old.app.Position().MirrorApplied))
 		old.abortMirror(req.AbortTo)
 		return old, nil
 	}
@@ -84,6 +85,7 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		return nil, err
 	}
 	if old != nil {
+		old.applyReceived(ctx) // a catalog that ends in good order leaves nothing to guess
 		old.stop()
 		old.drop(ctx)
 	}
@@ -193,6 +195,12 @@ const leaveGrace = 5 * time.Second
 
 // applyReceived waits until everything received is applied, for a moment.
 func (r *replica) applyReceived(ctx context.Context) {
+	r.mu.Lock()
+	skip := r.broken != "" || r.paused
+	r.mu.Unlock()
+	if skip {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaveGrace)
 	defer cancel()
 	last, err := r.recv.Last(ctx)
@@ -200,7 +208,7 @@ func (r *replica) applyReceived(ctx context.Context) {
 		err = r.app.Settled(ctx, last.Seq)
 	}
 	if err != nil {
-		r.log.Warn("disconnected with operations not applied", "err", err)
+		r.log.Warn("epoch ends with operations not applied", "err", err)
 	}
 }
 

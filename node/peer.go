@@ -44,9 +44,12 @@ type joinRoot struct {
 // joinReply tells where to go on.
 type joinReply struct {
 	Session string `json:"session"` // changes with every start of the target's half
-	Code    string `json:"code,omitempty"`
-	Msg     string `json:"msg,omitempty"`
-	Hint    string `json:"hint,omitempty"`
+	// MirrorApplied is the last mirror record applied; what was sent after it and before
+	// the link broke may be lost.
+	MirrorApplied uint64 `json:"mirror_applied"`
+	Code          string `json:"code,omitempty"`
+	Msg           string `json:"msg,omitempty"`
+	Hint          string `json:"hint,omitempty"`
 }
 
 // leaveRequest ends a connection; the replica's files stay.

@@ -48,6 +48,7 @@ func (s *session) join() error {
 	if s.peer != reply.Session { // it counts from its start, and may have to apply again
 		s.ack.MirrorLost, s.ack.Applied, s.ack.Usable, s.ack.Remirror = 0, 0, false, false
 	}
+	s.ack.MirrorApplied = fileop.Seq(reply.MirrorApplied) // our last report may be older
 	s.peer = reply.Session
 	return nil
 }

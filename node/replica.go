@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"understudy/applier"
 	"understudy/control"
@@ -28,6 +29,8 @@ type replica struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	report  chan struct{} // something to report
+
+	mirrorAtJoin atomic.Uint64 // mirror records applied when the source joined last
 
 	mu      sync.Mutex // guards what follows
 	broken  string

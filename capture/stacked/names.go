@@ -15,9 +15,6 @@ import (
 // back do that.
 const maxRetries = 8
 
-// errChanged: a name does not belong to the object locked any more.
-var errChanged = errors.New("name changed hands")
-
 // victim is the object a name operation takes the name from.
 type victim struct {
 	obj  fileop.ObjID

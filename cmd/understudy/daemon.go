@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"strings"
 
 	"github.com/go-viper/mapstructure/v2"
@@ -14,6 +15,11 @@ import (
 
 	"understudy/node"
 )
+
+// gcPercent trades memory for processor time: a mirror of a large file makes garbage of
+// frame buffers. At 400 it took a fifth less processor time and 290 MiB instead of 118;
+// the goal is to stay well under 300 MiB. GOGC is for programs, not for operators.
+const gcPercent = 200
 
 func daemonCommand() *cobra.Command {
 	var file string
@@ -35,6 +41,7 @@ func daemonCommand() *cobra.Command {
 				return err
 			}
 			defer stopProfile()
+			debug.SetGCPercent(gcPercent)
 			n, err := node.Open(cfg, log)
 			if err != nil {
 				return err

@@ -27,7 +27,8 @@ func TestStressRepeats(t *testing.T) {
 			}
 		}
 	}
-	sametree.Check(t, a, b, sametree.Options{NoMtime: true, Holes: true})
+	// Not where the file system allocates: ext4 decides that by more than the calls.
+	sametree.Check(t, a, b, sametree.Options{NoMtime: true})
 	c := t.TempDir()
 	if _, err := Stress(c, 8, 1, 5000, StressOptions{}); err != nil {
 		t.Fatal(err)

@@ -27,6 +27,9 @@ func Xattrs(fd int) ([]fileop.Xattr, error) {
 	}
 	var out []fileop.Xattr
 	for _, name := range strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00") {
+		if strings.HasPrefix(name, "trusted.SGI_ACL_") {
+			continue // xfs shows its ACLs a second time under these names
+		}
 		value, err := readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
 		if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.EOPNOTSUPP) {
 			continue // removed meanwhile, or listed but not readable
