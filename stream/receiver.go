@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -116,9 +117,16 @@ func (r *Receiver) Last(ctx context.Context) (Position, error) {
 func (r *Receiver) Next(ctx context.Context) (fileop.Frame, uint64, error) {
 	ctx, cancel := r.until(ctx)
 	defer cancel()
+	var silent stall
 	for {
 		first := r.rd.free || r.rd.pos.Frame == 0
-		f, raw, _, err := r.rd.next(ctx, 0)
+		f, raw, _, err := r.rd.next(ctx, stallCheck)
+		if errors.Is(err, ErrNoAnswer) && ctx.Err() == nil {
+			if err := r.checkStall(ctx, &silent); err != nil {
+				return f, 0, err
+			}
+			continue
+		}
 		if err != nil {
 			return f, 0, fmt.Errorf("receive: %w", err)
 		}
