@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"understudy/internal/checked"
 	"understudy/internal/peerkey"
 )
 
@@ -148,15 +149,16 @@ func (c *Client) Call(ctx context.Context, verb string, req, reply any) error {
 	if err != nil {
 		return Errorf(BadRequest, "", "%s: %v", verb, err)
 	}
-	m, err := c.nc.RequestWithContext(ctx, subject(c.node, verb), data)
+	m, err := c.nc.RequestWithContext(ctx, subject(c.node, verb), checked.Seal(data))
 	if err != nil {
 		return Errorf(Unreachable, "is the daemon running?", "%s on %s: %v", verb, c.node, err)
 	}
 	var env envelope
-	if len(m.Data) < 1 || m.Data[0] != 0 {
-		return Errorf(Internal, "", "%s on %s: refused: %q", verb, c.node, m.Data)
+	answer, err := checked.Open(m.Data)
+	if err != nil || len(answer) < 1 || answer[0] != 0 {
+		return Errorf(Internal, "call again", "%s on %s: answer not understood: %q", verb, c.node, m.Data)
 	}
-	if err := json.Unmarshal(m.Data[1:], &env); err != nil {
+	if err := json.Unmarshal(answer[1:], &env); err != nil {
 		return Errorf(Internal, "", "%s on %s: answer not understood: %v", verb, c.node, err)
 	}
 	if env.Error != nil {

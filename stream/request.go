@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"understudy/internal/checked"
 )
 
 // An answer begins with one byte that says what follows.
@@ -36,11 +38,15 @@ func (s *Server) Handle(subject string, fn func(ctx context.Context, data []byte
 	var running sync.WaitGroup
 	serve := func(m *nats.Msg) {
 		defer func() { <-slots; running.Done(); s.work.Done() }()
-		reply, err := fn(ctx, m.Data)
+		data, err := checked.Open(m.Data)
+		var reply []byte
+		if err == nil {
+			reply, err = fn(ctx, data)
+		}
 		if m.Reply == "" {
 			return
 		}
-		if err := m.Respond(answer(subject, reply, err)); err != nil && ctx.Err() == nil {
+		if err := m.Respond(checked.Seal(answer(subject, reply, err))); err != nil && ctx.Err() == nil {
 			s.log.Warn("reply not sent", "subject", subject, "err", err)
 		}
 	}
@@ -113,14 +119,18 @@ func publish(nc *nats.Conn, subject string, data []byte) error {
 	if len(data) > MaxMessage {
 		return fmt.Errorf("publish %s: %d bytes are over %d", subject, len(data), MaxMessage)
 	}
-	if err := nc.Publish(subject, data); err != nil {
+	if err := nc.Publish(subject, checked.Seal(data)); err != nil {
 		return fmt.Errorf("publish %s: %w", subject, connError(err))
 	}
 	return nil
 }
 
 func subscribe(nc *nats.Conn, subject string, fn func(data []byte)) (stop func(), err error) {
-	sub, err := nc.Subscribe(subject, func(m *nats.Msg) { fn(m.Data) })
+	sub, err := nc.Subscribe(subject, func(m *nats.Msg) {
+		if data, err := checked.Open(m.Data); err == nil { // a damaged one is as good as lost
+			fn(data)
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, connError(err))
 	}
@@ -143,20 +153,22 @@ func request(ctx context.Context, nc *nats.Conn, subject string, data []byte) ([
 		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 	}
-	m, err := nc.RequestWithContext(ctx, subject, data)
+	m, err := nc.RequestWithContext(ctx, subject, checked.Seal(data))
 	if err != nil {
 		return nil, fmt.Errorf("request %s: %w", subject, connError(err))
 	}
-	if len(m.Data) == 0 {
+	reply, err := checked.Open(m.Data)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("request %s: %w: %w", subject, ErrNoAnswer, err)
+	case len(reply) == 0:
 		return nil, fmt.Errorf("request %s: %w: empty reply", subject, ErrNoAnswer)
+	case reply[0] == answerOK:
+		return reply[1:], nil
+	case reply[0] == answerError:
+		return nil, &RemoteError{Subject: subject, Text: string(reply[1:])}
 	}
-	switch m.Data[0] {
-	case answerOK:
-		return m.Data[1:], nil
-	case answerError:
-		return nil, &RemoteError{Subject: subject, Text: string(m.Data[1:])}
-	}
-	return nil, fmt.Errorf("request %s: %w: reply of unknown form %d", subject, ErrNoAnswer, m.Data[0])
+	return nil, fmt.Errorf("request %s: %w: reply of unknown form %d", subject, ErrNoAnswer, reply[0])
 }
 
 // connError maps the client library's errors to ours.
