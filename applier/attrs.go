@@ -106,11 +106,7 @@ func (a *Applier) permit(err error) error {
 func hasDefaultACL(xs []fileop.Xattr) bool { return findXattr(xs, defaultACL) != nil }
 
 func (a *Applier) opSetAttr(t *tree, op *fileop.Op) error {
-	o := a.cat.get(key{t.Tree, op.Obj})
-	if o == nil {
-		return errUnknown
-	}
-	fd, done, err := a.anyFD(t, o)
+	o, fd, done, err := a.known(t, op.Obj)
 	if err != nil {
 		return err
 	}
@@ -129,11 +125,7 @@ func (a *Applier) opSetAttr(t *tree, op *fileop.Op) error {
 }
 
 func (a *Applier) opXattr(t *tree, op *fileop.Op) error {
-	o := a.cat.get(key{t.Tree, op.Obj})
-	if o == nil {
-		return errUnknown
-	}
-	fd, done, err := a.anyFD(t, o)
+	o, fd, done, err := a.known(t, op.Obj)
 	if err != nil {
 		return err
 	}

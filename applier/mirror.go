@@ -135,11 +135,7 @@ func (a *Applier) adopt(t *tree, op *fileop.Op, p place, pfd int) (*object, erro
 
 // finish gives Obj the attributes and the complete extended attributes of op.
 func (a *Applier) finish(t *tree, op *fileop.Op, complete bool) error {
-	o := a.cat.get(key{t.Tree, op.Obj})
-	if o == nil {
-		return errUnknown
-	}
-	fd, done, err := a.anyFD(t, o)
+	o, fd, done, err := a.known(t, op.Obj)
 	if err != nil {
 		return err
 	}

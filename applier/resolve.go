@@ -143,6 +143,17 @@ func (a *Applier) fileFD(t *tree, o *object) (int, error) {
 	return fd, nil
 }
 
+// known opens the object of an identity, as anyFD; one the catalog does not have is
+// errUnknown.
+func (a *Applier) known(t *tree, id fileop.ObjID) (o *object, fd int, done func(), err error) {
+	o = a.cat.get(key{t.Tree, id})
+	if o == nil {
+		return nil, 0, nil, errUnknown
+	}
+	fd, done, err = a.anyFD(t, o)
+	return o, fd, done, err
+}
+
 // anyFD opens any known object for attributes. The caller calls done.
 func (a *Applier) anyFD(t *tree, o *object) (fd int, done func(), err error) {
 	none := func() {}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +17,7 @@ import (
 	"understudy/control"
 	"understudy/fileop"
 	"understudy/mirror"
+	"understudy/repset"
 )
 
 // captured is one captured directory and those who listen to it.
@@ -121,16 +121,11 @@ var errNoMount = errors.New("directory is not captured in write order")
 func (n *Node) findStacked(dir string) *captured {
 	var best *captured
 	for _, c := range n.captures {
-		if c.stacked != nil && within(c.dir, dir) && (best == nil || len(c.dir) > len(best.dir)) {
+		if c.stacked != nil && repset.Within(c.dir, dir) && (best == nil || len(c.dir) > len(best.dir)) {
 			best = c
 		}
 	}
 	return best
-}
-
-// within reports whether path is dir or below it. Both are clean and absolute.
-func within(dir, path string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
 // startStacked mounts over dir and serves. What a killed daemon left mounted there is
@@ -143,7 +138,7 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 	if err != nil {
 		return nil, err
 	}
-	if within(resolved, n.cfg.Data) {
+	if repset.Within(resolved, n.cfg.Data) {
 		return nil, control.Errorf(control.Refused, "move it elsewhere (--data)", "mount %s: the data directory %s lies inside", dir, n.cfg.Data)
 	}
 	n.mu.Lock()

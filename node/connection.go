@@ -69,7 +69,7 @@ func (n *Node) mapRoots(c *ConnectionConfig, rules *repset.Rules) ([]repset.Pair
 		if err := realDir(r); err != nil {
 			return nil, control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
 		}
-		if within(r, n.cfg.Data) && (rules.Leads(n.cfg.Data) || rules.Selects(n.cfg.Data, true)) {
+		if repset.Within(r, n.cfg.Data) && (rules.Leads(n.cfg.Data) || rules.Selects(n.cfg.Data, true)) {
 			return nil, control.Errorf(control.Refused, "move it elsewhere (--data), or exclude it by a rule",
 				"replication set %s: this machine's data directory %s lies inside %s; its queue would protect itself", c.Set, n.cfg.Data, r)
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"understudy/applier"
@@ -186,21 +187,12 @@ func (n *Node) mounts() []string {
 	dirs := append([]string(nil), n.cfg.Mounts...)
 	n.state.read(func(d *stateData) {
 		for _, dir := range d.Mounts {
-			if !contains(dirs, dir) {
+			if !slices.Contains(dirs, dir) {
 				dirs = append(dirs, dir)
 			}
 		}
 	})
 	return dirs
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (n *Node) localFile() string { return filepath.Join(n.cfg.Data, control.LocalFile) }

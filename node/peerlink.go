@@ -11,6 +11,7 @@ import (
 	"understudy/control"
 	"understudy/fileop"
 	"understudy/mirror"
+	"understudy/repset"
 )
 
 // join asks the target for its half of the connection.
@@ -171,8 +172,8 @@ type hintSink struct {
 func (h hintSink) Dirty(path string, deep bool) {
 	switch {
 	case h.rel == "" || path == h.rel:
-	case within("/"+h.rel, "/"+path):
-	case within("/"+path, "/"+h.rel) && deep:
+	case repset.Within("/"+h.rel, "/"+path):
+	case repset.Within("/"+path, "/"+h.rel) && deep:
 		path = h.rel
 	default:
 		return

@@ -14,6 +14,7 @@ import (
 	"understudy/applier"
 	"understudy/control"
 	"understudy/fileop"
+	"understudy/repset"
 	"understudy/stream"
 )
 
@@ -49,7 +50,7 @@ func (n *Node) stateDir(info *joinInfo) string {
 func (n *Node) checkPlaces(info *joinInfo) error {
 	data := realPlace(n.cfg.Data)
 	for _, r := range info.Roots {
-		if within(data, r.Path) || within(r.Path, data) {
+		if repset.Within(data, r.Path) || repset.Within(r.Path, data) {
 			return control.Errorf(control.Refused, "choose another target path", "target path %s overlaps the data directory %s", r.Path, data)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -36,7 +37,7 @@ func (n *Node) Mount(_ context.Context, dir string) (control.MountReply, error) 
 		reply.Foreign = append(reply.Foreign, control.ForeignProcess{PID: f.PID, Command: f.Command, Path: f.Path, Write: f.Write})
 	}
 	err = n.state.update(func(d *stateData) {
-		if !contains(d.Mounts, c.dir) {
+		if !slices.Contains(d.Mounts, c.dir) {
 			d.Mounts = append(d.Mounts, c.dir)
 		}
 	})

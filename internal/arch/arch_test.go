@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -117,7 +118,7 @@ func checkFile(t *testing.T, path, pkg string) {
 			continue
 		}
 		for prefix, folders := range homes {
-			if strings.HasPrefix(name, prefix) && !contains(folders, pkg) {
+			if strings.HasPrefix(name, prefix) && !slices.Contains(folders, pkg) {
 				t.Errorf("%s imports %s, whose home is %v", path, name, folders)
 			}
 		}
@@ -130,17 +131,8 @@ func checkInner(t *testing.T, path, pkg, inner string) {
 			t.Errorf("%s imports %s, which is for tests only", path, inner)
 		}
 	}
-	ok := contains(allowed[pkg], inner) || contains(allowed[pkg], "*")
+	ok := slices.Contains(allowed[pkg], inner) || slices.Contains(allowed[pkg], "*")
 	if !ok {
 		t.Errorf("%s imports %s: %s may import only %v", path, inner, pkg, allowed[pkg])
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
 }
