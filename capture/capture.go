@@ -53,6 +53,14 @@ type Sink interface {
 	Pace() time.Duration
 }
 
+// Resumed is a Sink that may have outlived the daemon that captured. It is asked before
+// anything new is put.
+type Resumed interface {
+	// Logged reports whether the operation with a Token, which the former daemon took on
+	// and did not answer, is logged already. If not, it is put again, to this sink.
+	Logged(token uint64) bool
+}
+
 // HintSink takes what a Hints or DirtyObjects backend notices.
 type HintSink interface {
 	// Dirty says that something at path (relative to the root, "" for the root) may

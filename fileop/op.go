@@ -196,7 +196,17 @@ type Op struct {
 	PMtime2 Time
 	Path    string // hint for rules and logs, relative to the tree; never used to find an object
 	Path2   string // hint: the new path of a rename; not sent
+
+	// Token names the captured request, so that a daemon that took over from a killed
+	// one can tell whether it was logged; 0: nobody will ask. It is not sent. Operations
+	// of one request that are given out one after another have each their own, and
+	// tokens that may be asked for at the same time differ in Token % TokenSlots.
+	Token uint64
 }
+
+// TokenSlots bounds the requests with a Token that are unanswered at the same time, so
+// that a log need remember only the last Token of each slot.
+const TokenSlots = 4096
 
 // LogValue shows an operation without its content.
 func (o Op) LogValue() slog.Value {
