@@ -33,6 +33,7 @@ type Connection struct {
 	mu       sync.Mutex // guards what follows
 	session  *session   // nil: between sessions
 	mirrored bool       // a mirror ended well once
+	fresh    bool       // new, to an empty replica: true until the first session begins
 	// stoppedAt is storedConnection.StoppedAt until the first session has begun.
 	stoppedAt fileop.Time
 	size      repset.Size
@@ -198,6 +199,15 @@ func (c *Connection) await(ctx context.Context, ok func() bool) error {
 		case <-changed:
 		}
 	}
+}
+
+// takeFresh reports, once, that the replica of a new connection is empty.
+func (c *Connection) takeFresh() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fresh := c.fresh
+	c.fresh = false
+	return fresh
 }
 
 // mirroredOnce remembers that a mirror ended well, so that later ones compare.

@@ -13,31 +13,26 @@ import (
 // The mirror driver of a session: it runs what is ordered, repeats what was lost, and
 // between runs follows hints and what came in across the border.
 
-// order asks for a run; one that is ordered already is replaced.
-func (s *session) order(o mirror.Options) {
-	s.mu.Lock()
-	s.busy = true
-	s.mu.Unlock()
-	for {
-		select {
-		case s.orders <- mirrorOrder{o}:
-			return
-		case <-s.orders:
-		}
-	}
-}
+// order asks for a run in place of the one ordered before.
+func (s *session) order(o mirror.Options) { s.orders.put(o) }
+
+// heal asks for a run that makes good what was lost, and leaves one that is ordered.
+func (s *session) heal() { s.orders.putHeal() }
 
 // driveMirror runs what is ordered, one after another.
 func (s *session) driveMirror(ctx context.Context) error {
 	for {
-		var order mirrorOrder
-		select {
-		case <-ctx.Done():
-			return nil
-		case order = <-s.orders:
+		o, ok := s.orders.take()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-s.orders.wake:
+			}
+			continue
 		}
 		s.mirrorActive(true)
-		err := s.runMirror(ctx, order.opts)
+		err := s.runMirror(ctx, o)
 		s.mirrorActive(false)
 		if ctx.Err() != nil {
 			return nil
@@ -55,7 +50,7 @@ func (s *session) follow(ctx context.Context, follower func(context.Context) err
 			return nil
 		}
 		s.c.log.Warn("target lacks something, comparing everything", "err", err)
-		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
+		s.heal()
 		select {
 		case <-ctx.Done():
 		case <-time.After(s.c.n.cfg.NetworkRetry):
@@ -76,7 +71,7 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 			return err
 		}
 		s.c.log.Warn("mirror is repeated by differences", "err", err)
-		o = mirror.Options{Mode: mirror.Diff, Checksum: true}
+		o = repeated(o, s.wasEmpty)
 		select {
 		case <-ctx.Done():
 		case <-time.After(s.c.n.cfg.NetworkRetry):
@@ -95,7 +90,7 @@ func (s *session) lostMirror() {
 	s.mirror.Aborted()
 	s.requests.end()
 	if !busy { // whoever runs one begins a new one
-		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
+		s.heal()
 	}
 }
 
@@ -149,8 +144,8 @@ func (s *session) finished(err error) {
 	if err == nil {
 		s.mirrored = &end{seq, k}
 	}
-	s.busy = len(s.orders) > 0
 	s.mu.Unlock()
+	s.orders.done()
 	if err == nil {
 		s.c.mirroredOnce()
 	}
@@ -162,10 +157,7 @@ func (s *session) finished(err error) {
 
 // mirrorIdle reports whether nothing is left to mirror.
 func (s *session) mirrorIdle() bool {
-	s.mu.Lock()
-	busy := s.busy
-	s.mu.Unlock()
-	return !busy && s.mirror.Idle()
+	return !s.orders.busy() && s.mirror.Idle()
 }
 
 // lookAgain makes captures that only get hints look at everything, so that what
@@ -182,8 +174,9 @@ func (s *session) lookAgain() {
 func (s *session) fill(out *control.Connection) {
 	p, js, ts := s.mirror.Progress(), s.journal.Stats(), s.sender.Stats()
 	s.mu.Lock()
-	a, down, busy, mirrErr := s.ack, s.linkDown, s.busy, s.mirrErr
+	a, down, mirrErr := s.ack, s.linkDown, s.mirrErr
 	s.mu.Unlock()
+	busy := s.orders.busy()
 	last, _ := s.journal.Last()
 	paused, _ := s.c.valve.State()
 	out.Transmit = "Started"

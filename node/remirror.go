@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"understudy/fileop"
-	"understudy/mirror"
 )
 
 // end is where the journal stood when a mirror had ended.
@@ -43,7 +42,7 @@ func (s *session) waits(a ack) bool {
 }
 
 func (s *session) waitsLocked(a ack) bool {
-	return a.Remirror && !s.busy && s.mirrored != nil && a.Applied >= s.mirrored.seq && a.MirrorApplied >= s.mirrored.k
+	return a.Remirror && !s.orders.busy() && s.mirrored != nil && a.Applied >= s.mirrored.seq && a.MirrorApplied >= s.mirrored.k
 }
 
 // remirror orders the difference mirror a target waits for (AutoRemirror).
@@ -56,7 +55,7 @@ func (s *session) remirror(a ack) {
 	s.mu.Unlock()
 	if due {
 		s.c.log.Warn("target asks for a mirror, comparing everything", "state", a.State)
-		s.order(mirror.Options{Mode: mirror.Diff, Checksum: true})
+		s.heal()
 	}
 }
 

@@ -29,22 +29,19 @@ type session struct {
 	mirror   *mirror.Mirror
 	captures []*captured // by root
 	detach   []func()
-	orders   chan mirrorOrder
+	orders   *orders
+	wasEmpty bool // the replica held nothing when the epoch began
 	lag      lagMeter
 	requests requests
 
 	mu       sync.Mutex // guards what follows
 	ack      ack
 	peer     string // the target's session; a new one lost the mirror records under way
-	busy     bool   // a mirror is ordered or runs
 	mirrErr  error  // of the last mirror
 	mirrored *end   // of the last mirror that ended well; nil: none, or the last one did not
 	again    retry  // of mirrors the target asks for
 	linkDown bool
 }
-
-// mirrorOrder asks the session's mirror driver for a run.
-type mirrorOrder struct{ opts mirror.Options }
 
 // newEpoch is a number no other session of any connection had or will have.
 func newEpoch() fileop.Epoch {
@@ -57,8 +54,7 @@ func newEpoch() fileop.Epoch {
 // must be reachable: what happens before is covered by the mirror that begins the
 // session, so nothing has to be queued for it.
 func (c *Connection) open(ctx context.Context) (_ *session, err error) {
-	// busy: run begins with a mirror, and nobody shall take the moment before for idle.
-	s := &session{c: c, epoch: newEpoch(), orders: make(chan mirrorOrder, 1), busy: true}
+	s := &session{c: c, epoch: newEpoch(), orders: newOrders(true), wasEmpty: c.takeFresh()}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {

@@ -88,6 +88,7 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 	if err != nil {
 		return 0, explain(err)
 	}
+	c.fresh = !cfg.Adopt // the target refuses a directory that holds anything
 	n.mu.Lock()
 	for _, other := range n.conns {
 		if other.cfg.Set == cfg.Set && other.cfg.Target == cfg.Target {
