@@ -3,6 +3,7 @@
 set -eu
 declare -A package=(
   [setfattr]=attr [setfacl]=acl [sqlite3]=sqlite3 [rsync]=rsync [git]=git [gcc]=gcc
+  [mkfs.xfs]=xfsprogs [mkfs.ext4]=e2fsprogs [losetup]=mount
 )
 missing=()
 for command in "${!package[@]}"; do

@@ -45,6 +45,7 @@ var allowed = map[string][]string{
 	"internal/sametree":   {},
 	"internal/model":      {"fileop", "internal/sametree"},
 	"internal/exercise":   {},
+	"internal/powercut":   {},
 	"internal/testfuse":   {},
 	"internal/testnode":   {"*"},
 	"internal/arch":       {},
@@ -127,7 +128,7 @@ func checkFile(t *testing.T, path, pkg string) {
 }
 
 func checkInner(t *testing.T, path, pkg, inner string) {
-	if strings.HasPrefix(inner, "internal/test") || inner == "internal/exercise" || inner == "internal/sametree" || inner == "internal/model" {
+	if strings.HasPrefix(inner, "internal/test") || inner == "internal/exercise" || inner == "internal/sametree" || inner == "internal/model" || inner == "internal/powercut" {
 		if !strings.HasPrefix(pkg, "internal/") {
 			t.Errorf("%s imports %s, which is for tests only", path, inner)
 		}
