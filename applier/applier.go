@@ -7,12 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"understudy/fileop"
+	"understudy/internal/bootid"
 	"understudy/internal/fsx"
 )
 
@@ -79,7 +79,7 @@ func Open(cfg Config, log *slog.Logger) (*Applier, error) {
 	a := &Applier{cfg: cfg, log: log, at: fsx.At{Fault: cfg.Fault}, trees: map[uint32]*tree{},
 		dirs: newFDCache(maxDirFDs), files: newFDCache(maxFileFDs),
 		pend: map[key]fileop.Time{}, pendDirs: map[key]fileop.Time{}, marks: map[key][]mark{}, lists: map[key]*nameList{},
-		ctl: make(chan func()), stopped: make(chan struct{}), changed: make(chan struct{}), boot: bootID()}
+		ctl: make(chan func()), stopped: make(chan struct{}), changed: make(chan struct{}), boot: bootid.Get()}
 	a.ck.done = make(chan error, 1)
 	if err := a.open(); err != nil {
 		a.release()
@@ -245,15 +245,4 @@ func (a *Applier) release() {
 	if a.high != nil {
 		a.high.close()
 	}
-}
-
-// bootIDPath tells one boot of the machine from another; tests boot more often.
-var bootIDPath = "/proc/sys/kernel/random/boot_id"
-
-func bootID() string {
-	b, err := os.ReadFile(bootIDPath)
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
 }

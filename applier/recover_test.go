@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"understudy/fileop"
+	"understudy/internal/bootid"
 	"understudy/internal/fsx"
 )
 
@@ -175,9 +176,9 @@ func testRandomKills(t *testing.T) {
 // all names are compared, and the replay of what comes again ends at the same tree.
 func TestRandomPowerCuts(t *testing.T) {
 	boots := filepath.Join(t.TempDir(), "boot_id")
-	saved := bootIDPath
-	bootIDPath = boots
-	t.Cleanup(func() { bootIDPath = saved })
+	saved := bootid.Path
+	bootid.Path = boots
+	t.Cleanup(func() { bootid.Path = saved })
 	boot := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newModel(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") })
