@@ -35,6 +35,11 @@ func write(t testing.TB, path, content string) {
 	must(t, os.WriteFile(path, []byte(content), 0o644))
 }
 
+type hint struct {
+	path string
+	deep bool
+}
+
 // listener is a sink that remembers, and may be made slow.
 type listener struct {
 	mu    sync.Mutex

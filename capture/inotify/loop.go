@@ -10,7 +10,13 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"understudy/capture"
 )
+
+// flushAfter is how long hints are gathered before the sink is told: an editor's or a
+// copier's handful of events becomes one hint.
+const flushAfter = 20 * time.Millisecond
 
 // loop is the state of one Run; only its goroutine touches it.
 type loop struct {
@@ -19,7 +25,7 @@ type loop struct {
 	watches watches
 	todo    []place // directories to watch and list, last in first out; at most maxTodo
 	polled  map[string]bool
-	hints   pending
+	hints   capture.Pending
 
 	renewing      bool // watches are being set anew; Dirty("", true) follows
 	firstOverflow time.Time
@@ -173,15 +179,15 @@ func (l *loop) event(ev fsnotify.Event) error {
 
 // dirty keeps a hint for the next flush.
 func (l *loop) dirty(path string, deep bool) {
-	if l.hints.empty() {
+	if l.hints.Empty() {
 		l.flushTimer.Reset(flushAfter)
 	}
-	l.hints.add(path, deep)
+	l.hints.Add(capture.Hint{Path: path, Deep: deep})
 }
 
 func (l *loop) flush() {
-	for _, h := range l.hints.take() {
-		l.sink.Dirty(h.path, h.deep)
+	for _, h := range l.hints.Take() {
+		l.sink.Dirty(h.Path, h.Deep)
 		l.told.Add(1)
 	}
 }
