@@ -32,6 +32,7 @@ type Verb struct {
 var Verbs = []Verb{
 	{"version", None, "what runs here"},
 	{"status", Monitor, "connections, replicas and captured directories of this machine"},
+	{"events", Monitor, "what happened on this machine, or wait for what happens next"},
 	{"mount", Admin, "capture a directory in write order, by a stacked mount over it"},
 	{"umount", Admin, "end the stacked capture of a directory"},
 	{"connect", Admin, "protect a replication set on a target"},

@@ -97,6 +97,7 @@ type Status struct {
 	Connections []Connection `json:"connections"`
 	Replicas    []Replica    `json:"replicas"`
 	Captures    []Capture    `json:"captures"`
+	Alerts      []Alert      `json:"alerts,omitempty"` // of the machine, its connections and replicas
 }
 
 // Connection is one of this machine as source.
@@ -122,6 +123,7 @@ type Connection struct {
 	CapturedOp    uint64  `json:"captured_op"`
 	AppliedOp     uint64  `json:"applied_op"`
 	LastError     string  `json:"last_error,omitempty"`
+	Alerts        []Alert `json:"alerts,omitempty"`
 }
 
 // Replica is one of this machine as target.
@@ -135,6 +137,7 @@ type Replica struct {
 	QueuedOps   uint64   `json:"queued_ops"`
 	UnknownOps  uint64   `json:"unknown_ops"`
 	LastError   string   `json:"last_error,omitempty"`
+	Alerts      []Alert  `json:"alerts,omitempty"`
 	Unsupported uint64   `json:"unsupported"` // owners or attributes this machine could not set
 }
 

@@ -15,6 +15,7 @@ import (
 	"understudy/capture/lower"
 	"understudy/capture/stacked"
 	"understudy/control"
+	"understudy/event"
 	"understudy/fileop"
 	"understudy/mirror"
 	"understudy/repset"
@@ -180,6 +181,7 @@ func (n *Node) serve(c *captured) {
 	ctx, cancel := context.WithCancel(n.ctx)
 	c.cancel = cancel
 	n.captures[c.dir] = c
+	n.events.Clear(event.About{Dir: c.dir}, event.CaptureFailed)
 	n.wait.Add(1)
 	go func() {
 		defer n.wait.Done()
@@ -190,7 +192,7 @@ func (n *Node) serve(c *captured) {
 		}
 		n.mu.Unlock()
 		if c.err != nil {
-			n.log.Error("capture stopped", "dir", c.dir, "err", c.err)
+			n.events.Set(event.CaptureFailed, event.About{Dir: c.dir}, c.dir, c.err)
 		}
 		close(c.done)
 	}()

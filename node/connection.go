@@ -29,6 +29,7 @@ type Connection struct {
 
 	cancel context.CancelCauseFunc
 	done   chan struct{}
+	told   told // what was reported to the operator
 
 	mu       sync.Mutex // guards what follows
 	session  *session   // nil: between sessions
@@ -119,7 +120,6 @@ func (c *Connection) run(ctx context.Context) {
 			return
 		}
 		c.note(err)
-		c.log.Warn("session ended, beginning a new one", "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(c.n.cfg.NetworkRetry):
@@ -134,14 +134,17 @@ func (c *Connection) hold(ctx context.Context) error {
 		c.mu.Lock()
 		c.failure = err
 		c.mu.Unlock()
+		c.openFailed(err)
 		return err
 	}
 	c.set(s)
 	first := s.firstMirror()
+	c.sessionBegun()
 	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
 	err = s.run(first)
 	c.set(nil)
 	s.close()
+	c.sessionEnded(ctx, err)
 	return err
 }
 
@@ -289,6 +292,8 @@ func (c *Connection) status() control.Connection {
 	if s != nil {
 		s.fill(&out)
 	}
+	about := c.about()
+	out.Alerts = c.n.alertsOf(&about)
 	return out
 }
 

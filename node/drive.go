@@ -7,6 +7,7 @@ import (
 
 	"understudy/capture"
 	"understudy/control"
+	"understudy/event"
 	"understudy/mirror"
 )
 
@@ -32,12 +33,14 @@ func (s *session) driveMirror(ctx context.Context) error {
 			continue
 		}
 		s.mirrorActive(true)
+		s.mirrorBegun(o)
 		err := s.runMirror(ctx, o)
 		s.mirrorActive(false)
 		if ctx.Err() != nil {
 			return nil
 		}
 		s.finished(err)
+		s.mirrorEnded(err)
 	}
 }
 
@@ -70,7 +73,7 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 		if s.journal.Err() != nil {
 			return err
 		}
-		s.c.log.Warn("mirror is repeated by differences", "err", err)
+		s.c.raise(event.MirrorRepeated, s.c.ID, err)
 		o = repeated(o, s.wasEmpty)
 		select {
 		case <-ctx.Done():
@@ -148,9 +151,6 @@ func (s *session) finished(err error) {
 	s.orders.done()
 	if err == nil {
 		s.c.mirroredOnce()
-	}
-	if err != nil && !errors.Is(err, mirror.ErrStopped) {
-		s.c.log.Error("mirror did not finish", "err", err)
 	}
 	s.c.note(err)
 }

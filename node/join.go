@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"understudy/control"
+	"understudy/event"
 	"understudy/repset"
 )
 
@@ -40,7 +41,7 @@ func (n *Node) handleJoin(ctx context.Context, data []byte) ([]byte, error) {
 		if !errors.As(err, &ce) {
 			ce = control.Errorf(control.Internal, "", "%v", err)
 		}
-		n.log.Warn("source refused", "source", req.Info.Source, "set", req.Info.Set, "err", err)
+		n.events.Raise(event.SourceRefused, event.About{Source: clip(req.Info.Source), Set: clip(req.Info.Set)}, clip(req.Info.Source), err)
 		reply = joinReply{Code: string(ce.Code), Msg: ce.Msg, Hint: ce.Hint}
 	} else {
 		reply = joinReply{Session: r.session, MirrorApplied: r.mirrorAtJoin.Load()}

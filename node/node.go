@@ -17,6 +17,7 @@ import (
 
 	"understudy/applier"
 	"understudy/control"
+	"understudy/event"
 	"understudy/internal/atomicfile"
 	"understudy/stream"
 )
@@ -44,6 +45,9 @@ type Node struct {
 	log   *slog.Logger
 	state *state
 	srv   *stream.Server
+
+	events    *event.Log
+	followers chan struct{} // who wait for events
 
 	ready  chan struct{}   // closed when Run has brought everything up
 	ctx    context.Context // of everything that runs here; ends when the node stops
@@ -93,6 +97,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.events, n.followers = openEvents(&n.cfg, log), make(chan struct{}, maxFollowers)
 	return n, nil
 }
 
@@ -112,7 +117,7 @@ func (n *Node) chooseSecret() (made bool) {
 }
 
 // Close ends a node that was opened and never run.
-func (n *Node) Close() error { return n.stop(nil) }
+func (n *Node) Close() error { return errors.Join(n.stop(nil), n.events.Close()) }
 
 // Addr is where the node listens, with the port it got.
 func (n *Node) Addr() string { return n.srv.Addr().String() }
@@ -128,10 +133,12 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 func (n *Node) Run(ctx context.Context) error {
 	stops, err := n.start()
 	if err == nil {
+		n.began()
 		close(n.ready)
 		n.log.Info("node runs", "name", n.cfg.Name, "listen", n.Addr(), "data", n.cfg.Data, "version", Version())
 		<-ctx.Done()
 	}
+	defer func() { n.ceased(err) }()
 	return errors.Join(err, n.stop(stops))
 }
 

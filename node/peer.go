@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"understudy/event"
 	"understudy/fileop"
 	"understudy/stream"
 )
@@ -73,6 +74,7 @@ type ack struct {
 	State         string       `json:"state"`
 	Broken        string       `json:"broken,omitempty"` // the stream cannot go on; a new epoch is needed
 	Err           string       `json:"err,omitempty"`
+	Alert         event.ID     `json:"alert,omitempty"` // what holds up the applier; 0: nothing
 }
 
 // key names a replica on the target.

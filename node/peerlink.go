@@ -96,7 +96,7 @@ func (s *session) setLinkDown(down bool) {
 	s.linkDown = down
 	s.mu.Unlock()
 	if changed {
-		s.c.log.Info("link changed", "up", !down)
+		s.c.linkEvent(!down)
 		s.c.signal()
 	}
 }
@@ -120,6 +120,7 @@ func (s *session) onAck(data []byte) {
 		s.lostMirror()
 	}
 	s.remirror(a)
+	s.reported(a)
 	s.journal.Confirm(a.DurableFrame, a.DurableOp)
 	s.journal.MirrorApplied(a.MirrorApplied)
 	s.lag.applied(a.Applied)

@@ -13,6 +13,7 @@ import (
 
 	"understudy/applier"
 	"understudy/control"
+	"understudy/event"
 	"understudy/fileop"
 	"understudy/repset"
 	"understudy/stream"
@@ -37,6 +38,7 @@ type replica struct {
 	broken  string
 	lastErr string
 	paused  bool
+	alert   event.ID // what holds up the applier; 0: nothing
 }
 
 // stateDir is where the replica's catalog lives.
@@ -122,12 +124,13 @@ func (r *replica) durable(p applier.Position) {
 	if r.recv != nil { // nil: the queue did not open, and the applier ends again
 		r.recv.Purge(p.Frame)
 	}
+	r.checkpointed()
 	r.poke()
 }
 
 // breakUp notes why the stream cannot go on.
 func (r *replica) breakUp(err error) {
-	r.log.Error("replication stopped, a new epoch is needed", "err", err)
+	r.n.events.Set(event.ReplicaFailed, r.about(), r.info.Source, err)
 	r.mu.Lock()
 	r.broken = err.Error()
 	r.mu.Unlock()
@@ -146,6 +149,7 @@ func (r *replica) stop() {
 	<-r.done
 	r.n.mu.Lock()
 	defer r.n.mu.Unlock()
+	r.n.events.Forget(r.about())
 	if r.n.replicas[r.info.key()] == r {
 		delete(r.n.replicas, r.info.key())
 	}
@@ -243,6 +247,7 @@ func (n *Node) pauseTarget(ctx context.Context, source string, pause bool) error
 		r.mu.Lock()
 		r.paused = pause
 		r.mu.Unlock()
+		r.pausedEvent(pause)
 		r.poke()
 	}
 	return nil

@@ -21,11 +21,12 @@ func (r *replica) event(e applier.Event) {
 	case applier.EventCured, applier.EventOrphans, applier.EventMovedAside, applier.EventNotPermitted:
 		level = slog.LevelInfo
 	}
-	r.log.Log(context.Background(), level, string(e.Kind), "path", e.Name, "seq", e.Seq, "count", e.Count, "err", e.Err)
 	r.mu.Lock()
+	r.alert = r.appliedEvent(e, r.alert)
 	switch {
 	case e.Kind == applier.EventCured:
 		r.lastErr = ""
+	case e.Kind == applier.EventCatalog: // an alert of its own
 	case level == slog.LevelWarn:
 		r.lastErr = string(e.Kind)
 		if e.Err != nil {
@@ -80,7 +81,7 @@ func (r *replica) ack() ack {
 	st := r.app.Stats()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.Broken, a.Err = r.broken, r.lastErr
+	a.Broken, a.Err, a.Alert = r.broken, r.lastErr, r.alert
 	a.State = replicaState(p, st, r.broken != "", r.paused)
 	return a
 }

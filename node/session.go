@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"understudy/event"
 	"understudy/fileop"
 	"understudy/mirror"
 	"understudy/stream"
@@ -123,6 +124,7 @@ func (s *session) mirrorConfig() mirror.Config {
 }
 
 func (s *session) problem(path string, err error) {
+	s.c.raise(event.SourceUnreadable, path, err)
 	s.c.note(fmt.Errorf("source object unreadable: %s: %w", path, err))
 }
 

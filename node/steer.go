@@ -10,6 +10,7 @@ import (
 
 	"understudy/capture/stacked"
 	"understudy/control"
+	"understudy/event"
 	"understudy/mirror"
 	"understudy/repset"
 	"understudy/stream"
@@ -100,11 +101,13 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 	n.mu.Unlock()
 	if err := c.firstSession(ctx); err != nil {
 		c.end(errDisconnected)
+		n.events.Forget(c.about())
 		return 0, explain(err)
 	}
 	err = n.state.update(func(d *stateData) {
 		d.Connections = append(d.Connections, storedConnection{Key: c.key, ConnectionConfig: cfg})
 	})
+	c.tell(event.Connected)
 	return c.ID, err
 }
 
@@ -139,6 +142,7 @@ func (n *Node) Disconnect(ctx context.Context, id int) error {
 		return err
 	}
 	c.end(errDisconnected)
+	c.gone()
 	if err := n.state.update(func(d *stateData) {
 		kept := d.Connections[:0]
 		for _, s := range d.Connections {
@@ -221,6 +225,7 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 	default:
 		return control.Errorf(control.BadRequest, "start, stop, pause or resume", "mirror action %q", req.Action)
 	}
+	s.c.mirrorEvent(req.Action)
 	return nil
 }
 
@@ -262,7 +267,7 @@ func (n *Node) Calculate(ctx context.Context, req control.CalculateRequest) (con
 
 // Status shows the node.
 func (n *Node) Status() control.Status {
-	st := control.Status{Name: n.cfg.Name, Version: Version(), Connections: []control.Connection{}, Replicas: []control.Replica{}, Captures: []control.Capture{}}
+	st := control.Status{Name: n.cfg.Name, Version: Version(), Alerts: n.alertsOf(nil), Connections: []control.Connection{}, Replicas: []control.Replica{}, Captures: []control.Capture{}}
 	n.mu.Lock()
 	var conns []*Connection
 	for _, c := range n.conns {
@@ -293,9 +298,9 @@ func (n *Node) Status() control.Status {
 }
 
 func (r *replica) status() control.Replica {
-	a, st := r.ack(), r.app.Stats()
+	a, st, about := r.ack(), r.app.Stats(), r.about()
 	out := control.Replica{Source: r.info.Source, Set: r.info.Set, State: a.State, Usable: a.Usable, AppliedOp: uint64(a.Applied),
-		UnknownOps: st.Unknown, LastError: a.Err, Unsupported: st.NotPermitted}
+		UnknownOps: st.Unknown, Alerts: r.n.alertsOf(&about), LastError: a.Err, Unsupported: st.NotPermitted}
 	if got := uint64(r.recv.Stats().Op); got > out.AppliedOp {
 		out.QueuedOps = got - out.AppliedOp
 	}

@@ -31,6 +31,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"repset.get":     verb(n.getSet),
 		"repset.save":    verb(n.saveSet),
 		"repset.delete":  verb(n.deleteSet),
+		"events":         verb(n.listEvents),
 		"machine.list":   verb(n.listMachines),
 		"machine.add":    verb(n.addMachine),
 		"machine.remove": verb(n.removeMachine),
@@ -85,6 +86,7 @@ func (n *Node) pauseTransmission(id int, pause bool) error {
 	} else {
 		c.valve.Resume()
 	}
+	c.transmitEvent(pause)
 	c.signal()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -128,6 +129,20 @@ func printStatus(st control.Status) {
 		fmt.Fprintln(w, "\nREPLICA OF\tSET\tSTATE\tUSABLE\tAPPLIED\tWHERE")
 		for _, r := range st.Replicas {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%v\n", r.Source, r.Set, r.State, r.Usable, r.AppliedOp, r.Paths)
+		}
+	}
+	printAlerts(w, st.Alerts)
+}
+
+// printAlerts tells what holds now, and what to do about it.
+func printAlerts(w io.Writer, list []control.Alert) {
+	if len(list) > 0 {
+		fmt.Fprintln(w, "\nALERT\tSINCE\tWHAT")
+	}
+	for _, a := range list {
+		fmt.Fprintf(w, "%s %d\t%s\t%s\n", a.Severity, a.ID, a.Since.Local().Format("2006-01-02 15:04:05"), a.Text)
+		if a.Action != "" {
+			fmt.Fprintf(w, "\t\t  %s\n", a.Action)
 		}
 	}
 }

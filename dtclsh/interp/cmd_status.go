@@ -94,8 +94,14 @@ func (in *Interp) connectionLines(c control.Connection) []string {
 	if c.LastError != "" {
 		add("Last error", "%s", in.paint(red, c.LastError))
 	}
+	for _, a := range c.Alerts {
+		add(fmt.Sprintf("%s %d", a.Severity, a.ID), "%s", in.paint(alertColour[a.Severity], a.Text))
+	}
 	return lines
 }
+
+// alertColour by severity; others are plain.
+var alertColour = map[string]string{"Error": red, "Warning": yellow}
 
 func mirrorText(c control.Connection) string {
 	if c.Mirror == "Mirroring" && c.MirrorPercent >= 0 {
