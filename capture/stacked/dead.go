@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"understudy/internal/mounts"
 )
 
 // maxDead bounds the mounts taken away from over one path.
@@ -44,13 +46,13 @@ func ClearDead(dir string, log *slog.Logger) (cleared bool, err error) {
 // deadMount finds the mount of ours that path leads to, if it is dead. Links on the way
 // are followed as far as a dead mount allows.
 func deadMount(path string) (point string, err error) {
-	mounts, err := readMounts()
+	table, err := mounts.Read()
 	if err != nil {
 		return "", err
 	}
-	if on := mounts.containing(path); on.fsType == fsType {
-		if dead(on.point) {
-			return on.point, nil
+	if on := table.Containing(path); on.FSType == fsType {
+		if dead(on.Point) {
+			return on.Point, nil
 		}
 		return "", nil // ours and alive, or stuck: Mount refuses it
 	}
@@ -62,8 +64,8 @@ func deadMount(path string) (point string, err error) {
 	if err != nil || real == path {
 		return "", nil // not there: whoever needs it says so
 	}
-	if on := mounts.containing(real); on.fsType == fsType && dead(on.point) {
-		return on.point, nil
+	if on := table.Containing(real); on.FSType == fsType && dead(on.Point) {
+		return on.Point, nil
 	}
 	return "", nil
 }

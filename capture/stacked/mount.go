@@ -14,6 +14,7 @@ import (
 
 	"understudy/capture"
 	"understudy/capture/lower"
+	"understudy/internal/mounts"
 )
 
 // fsType is the type mount tables show.
@@ -158,35 +159,35 @@ func checkRoot(dir string) (string, error) {
 	if err := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK); err != nil {
 		return "", fmt.Errorf("%w: /dev/fuse: %w", ErrUnsupported, err)
 	}
-	mounts, err := readMounts()
+	table, err := mounts.Read()
 	if err != nil {
 		return "", err
 	}
-	if err := mounts.refuse(abs); err != nil {
+	if err := refuse(table, abs); err != nil {
 		return "", err
 	}
 	real, err := filepath.EvalSymlinks(abs)
 	if err != nil {
 		return "", err
 	}
-	return real, mounts.refuse(real)
+	return real, refuse(table, real)
 }
 
 // refuse says why dir cannot be captured.
-func (m mountTable) refuse(dir string) error {
+func refuse(m mounts.Table, dir string) error {
 	if dir == "/" {
 		return ErrRoot
 	}
-	if on := m.containing(dir); on.fsType == fsType {
-		return fmt.Errorf("%w: at %s", capture.ErrBusy, on.point)
+	if on := m.Containing(dir); on.FSType == fsType {
+		return fmt.Errorf("%w: at %s", capture.ErrBusy, on.Point)
 	}
 	var nested []string
 	for _, e := range m {
-		if strings.HasPrefix(e.point, dir+"/") {
-			if e.fsType == fsType {
-				return fmt.Errorf("%w: below it, at %s", capture.ErrBusy, e.point)
+		if strings.HasPrefix(e.Point, dir+"/") {
+			if e.FSType == fsType {
+				return fmt.Errorf("%w: below it, at %s", capture.ErrBusy, e.Point)
 			}
-			nested = append(nested, e.point)
+			nested = append(nested, e.Point)
 		}
 	}
 	if len(nested) > 0 {
@@ -237,4 +238,17 @@ func (c *Capture) options() *fuse.MountOptions {
 		Logger:               slog.NewLogLogger(c.log.Handler(), slog.LevelWarn),
 		PanicHandler:         c.fs.panicked,
 	}
+}
+
+// ownDevice finds the device minor of the mount just made on dir.
+func ownDevice(dir string) (uint32, error) {
+	m, err := mounts.Read()
+	if err != nil {
+		return 0, err
+	}
+	on := m.Containing(dir)
+	if on.Point != dir || on.FSType != fsType {
+		return 0, fmt.Errorf("mount on %s is not to be seen", dir)
+	}
+	return on.Minor, nil
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"understudy/capture"
 	"understudy/capture/lower"
+	"understudy/internal/mounts"
 )
 
 // ErrUnmounted: somebody else took the mount away or aborted its connection.
@@ -124,7 +124,7 @@ func (c *Capture) drain(served <-chan struct{}) error {
 	case <-time.After(c.cfg.Linger):
 	}
 	c.log.Warn("files still open are cut off")
-	if err := abort(c.dev); err != nil {
+	if err := mounts.Abort(c.dev); err != nil {
 		return fmt.Errorf("capture %s: %w", c.root, err)
 	}
 	<-served
@@ -141,24 +141,4 @@ func (c *Capture) setReadAhead() {
 	if err := os.WriteFile(name, []byte(readAheadKB), 0); err != nil {
 		c.log.Debug("read-ahead not set", "err", err)
 	}
-}
-
-// fusectl is where the kernel lets FUSE connections be ended.
-const fusectl = "/sys/fs/fuse/connections"
-
-// abort ends a connection: whoever waits on it gets ENOTCONN.
-func abort(minor uint32) error {
-	name := filepath.Join(fusectl, strconv.FormatUint(uint64(minor), 10), "abort")
-	err := os.WriteFile(name, []byte("1"), 0)
-	if errors.Is(err, os.ErrNotExist) {
-		unix.Mount("fusectl", fusectl, "fusectl", 0, "") // its failure shows in the next line
-		err = os.WriteFile(name, []byte("1"), 0)
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // ended meanwhile
-	}
-	if err != nil {
-		return fmt.Errorf("abort connection %d: %w", minor, err)
-	}
-	return nil
 }

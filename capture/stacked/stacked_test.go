@@ -20,6 +20,7 @@ import (
 	"understudy/capture"
 	"understudy/fileop"
 	"understudy/internal/fsx"
+	"understudy/internal/mounts"
 	"understudy/internal/testfuse"
 )
 
@@ -305,8 +306,8 @@ func TestRunEndsWhileBusy(t *testing.T) {
 	defer f.Close()
 	cancel()
 	until(t, "native directory is back", func() bool {
-		m, err := readMounts()
-		return err == nil && m.containing(dir).point != dir
+		m, err := mounts.Read()
+		return err == nil && m.Containing(dir).Point != dir
 	})
 	if _, err := f.WriteString("late"); err != nil {
 		t.Errorf("write while lingering: %v", err)

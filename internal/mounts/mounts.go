@@ -1,4 +1,6 @@
-package stacked
+// Package mounts reads the mount table and steers FUSE connections, without touching
+// what is mounted.
+package mounts
 
 import (
 	"bytes"
@@ -9,26 +11,28 @@ import (
 	"strings"
 )
 
-// mountTable is /proc/self/mountinfo: later lines are mounted over earlier ones.
-type mountTable []mountEntry
+// Table is /proc/self/mountinfo: later lines are mounted over earlier ones.
+type Table []Entry
 
-type mountEntry struct {
-	minor  uint32
-	point  string // absolute path
-	fsType string // with subtype
+// Entry is one mount.
+type Entry struct {
+	Minor  uint32
+	Point  string // absolute path
+	FSType string // with subtype
 }
 
-func readMounts() (mountTable, error) {
+// Read reads the mount table of this process.
+func Read() (Table, error) {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read mount table: %w", err)
 	}
-	return parseMounts(b), nil
+	return Parse(b), nil
 }
 
-// parseMounts skips lines it does not understand.
-func parseMounts(b []byte) mountTable {
-	var t mountTable
+// Parse reads a mount table. It skips lines it does not understand.
+func Parse(b []byte) Table {
+	var t Table
 	for line := range bytes.Lines(b) {
 		// 36 35 98:0 /root /point rw,noatime master:1 - type source rw
 		before, after, ok := strings.Cut(strings.TrimSpace(string(line)), " - ")
@@ -41,7 +45,7 @@ func parseMounts(b []byte) mountTable {
 		if err != nil {
 			continue
 		}
-		t = append(t, mountEntry{minor: uint32(n), point: unescape(left[4]), fsType: right[0]})
+		t = append(t, Entry{Minor: uint32(n), Point: unescape(left[4]), FSType: right[0]})
 	}
 	return t
 }
@@ -65,31 +69,18 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// containing is the mount that path lies in: the longest mount point above or at it,
+// Containing is the mount that path lies in: the longest mount point above or at it,
 // the topmost if several are there.
-func (m mountTable) containing(path string) mountEntry {
+func (m Table) Containing(path string) Entry {
 	for {
 		for i := len(m) - 1; i >= 0; i-- {
-			if m[i].point == path {
+			if m[i].Point == path {
 				return m[i]
 			}
 		}
 		if path == "/" || path == "." {
-			return mountEntry{}
+			return Entry{}
 		}
 		path = filepath.Dir(path)
 	}
-}
-
-// ownDevice finds the device minor of the mount just made on dir.
-func ownDevice(dir string) (uint32, error) {
-	m, err := readMounts()
-	if err != nil {
-		return 0, err
-	}
-	on := m.containing(dir)
-	if on.point != dir || on.fsType != fsType {
-		return 0, fmt.Errorf("mount on %s is not to be seen", dir)
-	}
-	return on.minor, nil
 }
