@@ -69,6 +69,24 @@ type HintSink interface {
 	Dirty(path string, deep bool)
 }
 
+// MoveSink is a HintSink that can make use of renames.
+type MoveSink interface {
+	HintSink
+	// Moved is Dirty for an object that came to path by a rename from elsewhere in the
+	// root: it is likely to be on the target, content and all.
+	Moved(path string, deep bool)
+}
+
+// ObjectSink is a HintSink that finds files by their handle.
+type ObjectSink interface {
+	HintSink
+	// Object says that the content or attributes of a regular file may have changed, of
+	// which no name below the root is known, if it has one. The handle is the kernel's:
+	// four bytes of type in native order, then what open_by_handle_at(2) takes. It is the
+	// sink's from then on. Object does not block.
+	Object(handle []byte)
+}
+
 // Foreign is a process that holds a descriptor opened before capture began; what it
 // writes through that descriptor is not captured.
 type Foreign struct {
@@ -85,6 +103,7 @@ type Stats struct {
 	Requests   uint64 // file system requests served
 	Overflows  uint64 // events lost, a rescan followed
 	Unwatched  uint64 // directories that could not be watched and are polled
+	Foreign    uint64 // changes that went past a stacked mount
 }
 
 // ErrBusy: the directory is captured already, here or by another daemon.
