@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -19,13 +18,14 @@ import (
 // Applier executes operations on the target directories of one connection. Run and
 // Recover are called by one goroutine; every other method may be called at any time.
 type Applier struct {
-	cfg   Config
-	log   *slog.Logger
-	at    fsx.At
-	trees map[uint32]*tree
-	cat   *catalog
-	high  *highMark
-	boot  string
+	cfg     Config
+	log     *slog.Logger
+	at      fsx.At
+	trees   map[uint32]*tree
+	cat     *catalog
+	high    *highMark
+	intents *intentLog
+	boot    string
 
 	// The deciding goroutine's own (Run, Recover, or Close when neither runs).
 	dirs     *fdCache
@@ -45,6 +45,8 @@ type Applier struct {
 	otherEpoch  bool        // unclean: the catalog is of an epoch whose operations are gone
 	ghosts      ghostWindow // names of ours the catalog may not know
 	asideNo     int
+	doubtful    bool // catalog or high mark were damaged, lost, or are an older copy
+	rebuilt     bool // the catalog was lost and begins empty
 	saidNot     bool // EventNotPermitted was sent
 	waiting     []*query
 	saves       []save
@@ -100,27 +102,38 @@ func (a *Applier) open() (err error) {
 		a.trees[r.Tree] = t
 		t.findStage(&a.at)
 	}
-	if a.cat, err = openCatalog(filepath.Join(a.cfg.StateDir, "catalog.db")); err != nil {
-		return err
-	}
-	if a.high, err = openHighMark(filepath.Join(a.cfg.StateDir, "applying")); err != nil {
+	if err = a.openState(); err != nil {
 		return err
 	}
 	m, ok, err := a.cat.loadMeta()
 	if err != nil {
 		return err
 	}
-	a.pos, a.unclean = m.Position, ok && !m.Clean
+	a.pos, a.unclean = m.Position, ok && !m.Clean || a.doubtful // names are ahead of the catalog then
 	if a.pos.Epoch != a.cfg.Epoch {
 		a.pos, a.otherEpoch = Position{Epoch: a.cfg.Epoch}, a.unclean
 	}
 	for _, t := range a.trees {
 		a.bindRoot(t, t.Source)
 	}
-	a.rebooted = ok && m.BootID != a.boot
+	a.rebooted = ok && m.BootID != a.boot || a.doubtful
+	if a.rebuilt {
+		a.pos, a.otherEpoch = Position{Epoch: a.cfg.Epoch, Remirror: true}, true
+	}
 	a.ghosts = m.Ghosts
-	if a.unclean {
+	if a.unclean && a.rebooted {
 		a.ghosts.open(m.At)
+	}
+	if a.intents, err = openIntents(a.cfg.StateDir, m.Intents); err == nil {
+		_, err = a.intents.begin()
+	}
+	if err != nil {
+		return err
+	}
+	a.ck.gen = m.Intents
+	if !a.unclean {
+		a.ck.gen = a.intents.cur.gen
+		a.intents.durable(a.ck.gen)
 	}
 	if !a.unclean {
 		// From here on the names on disk may run ahead of the catalog.
@@ -244,5 +257,8 @@ func (a *Applier) release() {
 	}
 	if a.high != nil {
 		a.high.close()
+	}
+	if a.intents != nil {
+		a.intents.close()
 	}
 }

@@ -2,7 +2,6 @@ package applier
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -46,11 +45,18 @@ type catalog struct {
 	frozen *layer // being committed, or nil
 	young  map[key]*object
 	old    map[key]*object
-	err    error // first error of the database; the run ends with it
+	err    error                // first error of the database; the run ends with it
+	sum    contents             // of the database
+	count  uint64               // commits so far
+	noted  func(commits uint64) // called after each; nil: nobody wants to know
 	puts   uint64
 }
 
+// openCatalog opens the database or makes it. errCatalog: its file is damaged.
 func openCatalog(path string) (*catalog, error) {
+	if err := verifyCatalog(path); err != nil {
+		return nil, err
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true,
 		FreelistType: bbolt.FreelistMapType, InitialMmapSize: 256 << 20})
 	if err != nil {
@@ -68,7 +74,14 @@ func openCatalog(path string) (*catalog, error) {
 		db.Close()
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	return &catalog{db: db, dirty: newLayer(), young: map[key]*object{}}, nil
+	c := &catalog{db: db, dirty: newLayer(), young: map[key]*object{}}
+	m, _, err := c.loadMeta()
+	if err != nil {
+		db.Close()
+		return nil, fmt.Errorf("open catalog %s: %w", path, err)
+	}
+	c.sum, c.count = m.Contents, m.Commits
+	return c, nil
 }
 
 func (c *catalog) fail(err error) {
@@ -95,8 +108,10 @@ func (c *catalog) get(k key) *object {
 		return o
 	}
 	var o *object
-	c.fail(c.db.View(func(tx *bbolt.Tx) (err error) {
-		if v := tx.Bucket(bucketObjects).Get(appendKey(nil, k.tree, k.id)); v != nil {
+	c.fail(c.view(func(tx *bbolt.Tx) (err error) {
+		at := appendKey(nil, k.tree, k.id)
+		v, err := opened(at, tx.Bucket(bucketObjects).Get(at))
+		if v != nil {
 			o, err = decodeObject(k, v)
 		}
 		return err
@@ -175,12 +190,13 @@ func (c *catalog) child(tree uint32, p place) fileop.ObjID {
 		}
 	}
 	var id fileop.ObjID
-	c.fail(c.db.View(func(tx *bbolt.Tx) error {
-		v := tx.Bucket(bucketNames).Get(append(appendKey(make([]byte, 0, 64), tree, p.parent), p.name...))
+	c.fail(c.view(func(tx *bbolt.Tx) error {
+		at := append(appendKey(make([]byte, 0, 64), tree, p.parent), p.name...)
+		v, err := opened(at, tx.Bucket(bucketNames).Get(at))
 		if len(v) == 16 {
 			id = parseID(v)
 		}
-		return nil
+		return err
 	}))
 	return id
 }
@@ -189,9 +205,13 @@ func (c *catalog) child(tree uint32, p place) fileop.ObjID {
 func (c *catalog) children(tree uint32, dir fileop.ObjID) map[string]fileop.ObjID {
 	out := map[string]fileop.ObjID{}
 	prefix := appendKey(nil, tree, dir)
-	c.fail(c.db.View(func(tx *bbolt.Tx) error {
+	c.fail(c.view(func(tx *bbolt.Tx) error {
 		cur := tx.Bucket(bucketNames).Cursor()
 		for k, v := cur.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = cur.Next() {
+			v, err := opened(k, v)
+			if err != nil {
+				return err
+			}
 			if len(v) == 16 {
 				out[string(k[keySize:])] = parseID(v)
 			}
@@ -211,9 +231,14 @@ func (c *catalog) children(tree uint32, dir fileop.ObjID) map[string]fileop.ObjI
 type meta struct {
 	Position
 	BootID string
-	Clean  bool  // the last stop was clean: names on disk are as in the catalog
-	At     int64 // when names on disk last were as in the catalog, nanoseconds since 1970
-	Ghosts ghostWindow
+	// Contents and Commits are of the catalog beside it, and how often that was written.
+	Contents contents
+	Commits  uint64
+	Clean    bool  // the last stop was clean: names on disk are as in the catalog
+	At       int64 // when names on disk last were as in the catalog, nanoseconds since 1970
+	// Intents is the first generation of intents not made superfluous by this checkpoint.
+	Intents uint64
+	Ghosts  ghostWindow
 }
 
 type change struct{ k, v []byte } // nil v: remove
@@ -230,7 +255,7 @@ func (c *catalog) freeze(m meta) *batch {
 	for k, o := range c.dirty.objects {
 		ch := change{k: appendKey(make([]byte, 0, keySize), k.tree, k.id)}
 		if o != nil {
-			ch.v = o.encode()
+			ch.v = closed(ch.k, o.encode())
 		}
 		b.objects = append(b.objects, ch)
 	}
@@ -238,7 +263,7 @@ func (c *catalog) freeze(m meta) *batch {
 		for name, id := range names {
 			ch := change{k: append(appendKey(make([]byte, 0, keySize+len(name)), d.tree, d.id), name...)}
 			if !id.IsZero() {
-				ch.v = appendID(nil, id)
+				ch.v = closed(ch.k, appendID(nil, id))
 			}
 			b.names = append(b.names, ch)
 		}
@@ -255,19 +280,27 @@ func (c *catalog) commit(b *batch) error {
 	byKey := func(x, y change) int { return bytes.Compare(x.k, y.k) }
 	slices.SortFunc(b.objects, byKey)
 	slices.SortFunc(b.names, byKey)
-	return c.db.Update(func(tx *bbolt.Tx) error {
-		if err := putAll(tx.Bucket(bucketObjects), b.objects); err != nil {
+	sum := c.sum
+	err := c.update(func(tx *bbolt.Tx) error {
+		if err := putAll(tx.Bucket(bucketObjects), b.objects, &sum); err != nil {
 			return err
 		}
-		if err := putAll(tx.Bucket(bucketNames), b.names); err != nil {
+		if err := putAll(tx.Bucket(bucketNames), b.names, &sum); err != nil {
 			return err
 		}
+		b.meta.Contents, b.meta.Commits = sum, c.count+1
 		return putMeta(tx, b.meta)
 	})
+	if err == nil {
+		c.sum = sum
+		c.committed()
+	}
+	return err
 }
 
-func putAll(b *bbolt.Bucket, changes []change) (err error) {
+func putAll(b *bbolt.Bucket, changes []change, sum *contents) (err error) {
 	for _, ch := range changes {
+		sum.change(ch.k, b.Get(ch.k), ch.v)
 		if ch.v == nil {
 			err = b.Delete(ch.k)
 		} else {
@@ -281,7 +314,7 @@ func putAll(b *bbolt.Bucket, changes []change) (err error) {
 }
 
 func putMeta(tx *bbolt.Tx, m meta) error {
-	v, err := json.Marshal(m)
+	v, err := encodeMeta(m)
 	if err != nil {
 		return err
 	}
@@ -290,22 +323,31 @@ func putMeta(tx *bbolt.Tx, m meta) error {
 
 // loadMeta reads the record of the last checkpoint; ok is false in a new catalog.
 func (c *catalog) loadMeta() (m meta, ok bool, err error) {
-	err = c.db.View(func(tx *bbolt.Tx) error {
+	err = c.view(func(tx *bbolt.Tx) (err error) {
 		v := tx.Bucket(bucketMeta).Get([]byte("meta"))
-		if ok = v != nil; !ok {
-			return nil
+		if ok = v != nil; ok {
+			m, err = decodeMeta(v)
 		}
-		return json.Unmarshal(v, &m)
+		return err
 	})
-	if err != nil {
-		return m, false, fmt.Errorf("%w: position: %w", errCatalog, err)
-	}
-	return m, ok, nil
+	return m, ok && err == nil, err
 }
 
 // storeMeta replaces that record durably.
 func (c *catalog) storeMeta(m meta) error {
-	return c.db.Update(func(tx *bbolt.Tx) error { return putMeta(tx, m) })
+	m.Contents, m.Commits = c.sum, c.count+1
+	err := c.update(func(tx *bbolt.Tx) error { return putMeta(tx, m) })
+	if err == nil {
+		c.committed()
+	}
+	return err
+}
+
+func (c *catalog) committed() {
+	c.count++
+	if c.noted != nil {
+		c.noted(c.count)
+	}
 }
 
 // unfreeze takes the frozen layer back after a commit that did not happen.

@@ -14,6 +14,7 @@ type checkpoints struct {
 	busy   bool       // one is being made durable
 	done   chan error // its result
 	frozen Position   // of the last one begun
+	gen    uint64     // of the intents written since the last one began
 	last   time.Time
 	bytes  int64 // content written since it began
 
@@ -46,6 +47,11 @@ func (a *Applier) beginCheckpoint(ctx context.Context) error {
 	if err := a.settleAll(ctx); err != nil {
 		return err
 	}
+	gen, err := a.intents.begin()
+	if err != nil {
+		return err
+	}
+	a.ck.gen = gen
 	b := a.cat.freeze(a.meta())
 	a.count(func(s *Stats) { s.Objects += uint64(len(b.objects)) })
 	a.ck.frozen, a.ck.last, a.ck.bytes, a.ck.busy = a.pos, time.Now(), 0, true
@@ -63,6 +69,9 @@ func (a *Applier) makeDurable(ctx context.Context, b *batch) error {
 				return nil
 			}
 			err = fmt.Errorf("commit catalog: %w", err)
+			if errors.Is(err, errCatalog) {
+				return err // no time cures it
+			}
 		}
 		a.event(Event{Kind: EventCatalog, Seq: b.meta.Applied, Err: err})
 		select {
@@ -103,6 +112,7 @@ func (a *Applier) endCheckpoint(err error) error {
 		return err
 	}
 	a.cat.thaw()
+	a.intents.durable(a.ck.gen)
 	a.mu.Lock()
 	a.durable = a.ck.frozen
 	a.stats.Checkpoints++

@@ -41,9 +41,12 @@ type Root struct {
 
 // Config of an applier. Zero durations and sizes mean the defaults.
 type Config struct {
-	StateDir        string // the catalog lives here; not inside a target directory
-	Epoch           fileop.Epoch
-	Roots           []Root
+	StateDir string // the catalog lives here; not inside a target directory
+	Epoch    fileop.Epoch
+	Roots    []Root
+	// HeldSince is when the target directories became this connection's, in nanoseconds
+	// since 1970; what was made there later is its own if the catalog is lost. 0: just now.
+	HeldSince       int64
 	RetryEvery      time.Duration
 	RetryMax        int // attempts before an operation is dropped; 0: for ever (B8.20)
 	CheckpointEvery time.Duration

@@ -41,7 +41,7 @@ func (g *ghostWindow) holds(at int64) bool { return g.From != 0 && at >= g.From 
 
 // meta is what is stored with the catalog now.
 func (a *Applier) meta() meta {
-	return meta{Position: a.pos, BootID: a.boot, At: time.Now().UnixNano(), Ghosts: a.ghosts}
+	return meta{Position: a.pos, BootID: a.boot, At: time.Now().UnixNano(), Ghosts: a.ghosts, Intents: a.ck.gen}
 }
 
 // removeGhost removes name from the directory fd if it is a ghost. What changed only

@@ -128,6 +128,11 @@ func (a *Applier) adopt(t *tree, op *fileop.Op, p place, pfd int) (*object, erro
 	if kind != op.Attr.Mode&typeBits || (kind != unix.S_IFDIR && kind != unix.S_IFREG) || (kind == unix.S_IFREG && st.Nlink != 1) {
 		return nil, a.clearPlace(t, pfd, p.name)
 	}
+	if kind == unix.S_IFDIR {
+		if err := a.adopted(t, op.Obj, id); err != nil {
+			return nil, err
+		}
+	}
 	o := &object{key: key{t.Tree, op.Obj}, kind: kind, ident: id}
 	a.cat.bind(o, p)
 	return o, nil

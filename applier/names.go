@@ -62,6 +62,9 @@ func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int, clear boo
 	}
 	o := &object{key: key{t.Tree, op.Obj}, kind: kind}
 	ident, st, err := a.at.Identify(fd, "")
+	if err == nil && adopted {
+		err = a.adopted(t, op.Obj, ident)
+	}
 	if err == nil {
 		o.ident = ident
 		inherits := adopted
@@ -93,6 +96,17 @@ func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int, clear boo
 // makeFile makes what op.Attr.Mode says at p and opens it.
 func (a *Applier) makeFile(t *tree, op *fileop.Op, p place, pfd int, clear bool) (fd int, adopted bool, err error) {
 	for try := 0; ; try++ {
+		ours := clear
+		if !ours {
+			if ours, err = a.free(pfd, p.name); err != nil {
+				return -1, false, err
+			}
+		}
+		if ours {
+			if err := a.intend(t, 0, [2]fileop.ObjID{op.Obj}, p); err != nil {
+				return -1, false, err
+			}
+		}
 		fd, adopted, err = a.makeOnce(op, p, pfd, !clear)
 		if !errors.Is(err, unix.EEXIST) || try > 0 || !clear {
 			return fd, adopted, err
@@ -180,6 +194,9 @@ func (a *Applier) linkTo(t *tree, o *object, p place) error {
 		return err
 	}
 	if err := a.checkAt(ffd, from.name, o); err != nil {
+		return err
+	}
+	if err := a.intend(t, 0, [2]fileop.ObjID{o.id}, p); err != nil {
 		return err
 	}
 	err = a.at.Link(ffd, from.name, pfd, p.name)

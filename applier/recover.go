@@ -24,8 +24,9 @@ const maxLostOps = 1 << 21
 // applied before is applied again, Position.Recovering holds. Mirror data that was under
 // way is lost: such a run will not make the target usable.
 //
-// The records of a mirror are not read again, so where one was at work all names are
-// compared; so they are when a new epoch has begun since, whose mirror does the rest.
+// The records of a mirror and of a given up epoch are not read again; what they did to
+// names is undone by the intents, and a mirror does the rest. After a power cut, which may
+// have taken intents, all names are compared as well.
 //
 // It may be interrupted and called again, also by the next process.
 func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, error]) error {
@@ -34,10 +35,13 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 	}
 	a.ctx = ctx
 	rw := newRewind(a)
-	if a.otherEpoch {
-		rw.full = true
-	} else if err := a.readTouched(ctx, rw, frames); err != nil {
+	if err := a.readIntents(rw); err != nil {
 		return fmt.Errorf("recover target: %w", err)
+	}
+	if !a.otherEpoch {
+		if err := a.readTouched(ctx, rw, frames); err != nil {
+			return fmt.Errorf("recover target: %w", err)
+		}
 	}
 	err := a.retrying(ctx, "rewind names", func() error {
 		rw.restart()
@@ -70,10 +74,23 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 	return nil
 }
 
+// readIntents collects what was about to change since Position. After a power cut, or
+// where the intents are not there, everything is compared as well.
+func (a *Applier) readIntents(rw *rewind) error {
+	complete, err := a.intents.read(rw.note)
+	if err != nil {
+		return err
+	}
+	rw.full = a.rebooted || !complete
+	if !complete && !a.rebooted {
+		a.log.Warn("intents are missing, comparing all names")
+	}
+	return nil
+}
+
 // readTouched collects what the operations that may have been applied touched.
 func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[fileop.Frame, error]) error {
 	high := a.high.get(a.pos.Epoch)
-	rw.full = a.rebooted || a.pos.Run != 0
 	if !a.rebooted && high <= a.pos.Applied {
 		return nil
 	}
@@ -98,7 +115,6 @@ func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[
 			}
 			if op.Seq > a.pos.Applied {
 				rw.touch(&op)
-				rw.full = rw.full || op.Kind == fileop.MirrorBegin
 				until = op.Seq
 				a.aborted = max(a.aborted, op.Other)
 			}
@@ -106,6 +122,10 @@ func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[
 		if !a.rebooted && last >= high {
 			break
 		}
+	}
+	if !a.rebooted && last < high { // operations that were begun are not in the queue
+		a.log.Warn("received operations are missing, comparing all names", "seq", last, "begun", high)
+		rw.full = true
 	}
 	a.pos.Until = max(a.pos.Until, until, high)
 	return nil

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"understudy/fileop"
 )
 
 // vacate removes what the catalog knows at p, unless it is keep.
@@ -28,7 +30,13 @@ func (a *Applier) removeName(t *tree, o *object, p place, all bool) error {
 	if errors.Is(err, errUnknown) {
 		err = nil
 	} else if err == nil {
-		err = a.removePhysical(t, o, p, pfd, all)
+		flags := uint8(0)
+		if all && o.isDir() {
+			flags = intentTree
+		}
+		if err = a.intend(t, flags, [2]fileop.ObjID{o.id}, p); err == nil {
+			err = a.removePhysical(t, o, p, pfd, all)
+		}
 	}
 	if err != nil {
 		return err

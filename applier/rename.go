@@ -71,6 +71,9 @@ func (a *Applier) moveTo(t *tree, o *object, from, to place) error {
 	if err := a.checkAt(ffd, from.name, o); err != nil {
 		return err
 	}
+	if err := a.intend(t, 0, [2]fileop.ObjID{o.id}, from, to); err != nil {
+		return err
+	}
 	if !o.isDir() {
 		if err := a.clearTwin(o, tfd, to.name); err != nil {
 			return err
@@ -147,6 +150,9 @@ func (a *Applier) exchange(t *tree, op *fileop.Op, p1, p2 place) error {
 	}
 	if o1 != nil && o2 != nil && err1 == nil && err2 == nil && o1.has(p1) && o2.has(p2) {
 		if err := errors.Join(a.checkAt(fd1, p1.name, o1), a.checkAt(fd2, p2.name, o2)); err != nil {
+			return err
+		}
+		if err := a.intend(t, 0, [2]fileop.ObjID{o1.id, o2.id}, p1, p2); err != nil {
 			return err
 		}
 		if err := a.swap(t, fd1, p1.name, fd2, p2.name); err != nil {

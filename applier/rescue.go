@@ -78,9 +78,30 @@ func (rw *rewind) look(t *tree, fd int, dir *fileop.ObjID, d fsx.Dirent, depth i
 				sub = &id
 			}
 		}
+		if sub == nil {
+			var err error
+			if sub, err = rw.adoptedDir(t, fd, d); err != nil {
+				return err
+			}
+		}
 		return rw.walkBelow(t, fd, d.Name, sub, depth)
 	}
 	return nil
+}
+
+// adoptedDir is the object a leftover directory became after P, nil if none.
+func (rw *rewind) adoptedDir(t *tree, fd int, d fsx.Dirent) (*fileop.ObjID, error) {
+	if !rw.adoptInos[d.Ino] {
+		return nil, nil
+	}
+	ident, _, err := rw.at.Identify(fd, d.Name)
+	if err != nil {
+		return nil, ignoreGone(err)
+	}
+	if k, ok := rw.adopted[ident]; ok && k.tree == t.Tree {
+		return &k.id, nil
+	}
+	return nil, nil
 }
 
 func hasAnyPrefix(s string, prefixes ...string) bool {

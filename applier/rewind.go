@@ -14,7 +14,8 @@ import (
 // ("rename a b, create a" replayed from before destroys the new a), so they must meet
 // the names they met the first time.
 //
-//  1. From the operations after P: the objects and the places they touched.
+//  1. From the intents written after P, and the operations after P: the objects and the
+//     places they touched.
 //  2. Walk the target: touched objects that are not at one of their places at P are moved
 //     into the staging directory ("r-"); what else is at a touched place was made after P
 //     and is deleted, known objects inside it rescued first.
@@ -33,6 +34,10 @@ type rewind struct {
 	objs   map[key]bool              // touched objects; those not known at P do no harm
 	places map[uint32]map[place]bool // touched places by tree
 
+	// adopted are leftover directories that became known after P, by target identity.
+	adopted   map[fileop.ObjID]key
+	adoptInos map[uint64]bool
+
 	wanted  map[fileop.ObjID]key // target identity of touched objects known at P
 	inodes  map[uint64]bool      // inode numbers of wanted
 	found   map[key][]place      // places at P that hold the object
@@ -44,7 +49,8 @@ type rewind struct {
 }
 
 func newRewind(a *Applier) *rewind {
-	return &rewind{Applier: a, objs: map[key]bool{}, places: map[uint32]map[place]bool{}}
+	return &rewind{Applier: a, objs: map[key]bool{}, places: map[uint32]map[place]bool{},
+		adopted: map[fileop.ObjID]key{}, adoptInos: map[uint64]bool{}}
 }
 
 // touch notes what an operation may have changed.
@@ -61,16 +67,43 @@ func (rw *rewind) touch(op *fileop.Op) {
 	if op.Name == "" {
 		p = place{name: namelessName("o-", op.Obj)}
 	}
-	rw.touchPlace(op, p)
+	all := op.Flags&fileop.FlagTree != 0
+	objs := [2]fileop.ObjID{op.Obj, op.Obj2}
+	rw.touchPlace(op.Tree, p, objs, all)
 	if op.Kind == fileop.Rename {
-		rw.touchPlace(op, place{op.Parent2, op.Name2})
+		rw.touchPlace(op.Tree, place{op.Parent2, op.Name2}, objs, all)
 	}
 }
 
-// touchPlace notes a place and what was there at P. If the operation removes that with
-// everything below, the kill may have come in the middle: all of it is touched.
-func (rw *rewind) touchPlace(op *fileop.Op, p place) {
-	tree := op.Tree
+// note takes an intent.
+func (rw *rewind) note(in *intent) {
+	if rw.trees[in.tree] == nil {
+		return
+	}
+	if in.flags&intentAdopt != 0 {
+		rw.adopted[in.ident] = key{in.tree, in.objs[0]}
+		rw.adoptInos[in.ident.Ino] = true
+		return
+	}
+	for _, id := range in.objs {
+		if k := (key{in.tree, id}); !id.IsZero() {
+			rw.objs[k] = true
+			if o := rw.cat.get(k); o != nil && in.flags&intentTree != 0 {
+				rw.addBelow(o, 0)
+			}
+		}
+	}
+	for _, p := range in.places {
+		if p.name != "" {
+			rw.touchPlace(in.tree, p, in.objs, in.flags&intentTree != 0)
+		}
+	}
+}
+
+// touchPlace notes a place and what was there at P. If that is removed with everything
+// below, because all is set or as it is not one of the objects that move, the kill may
+// have come in the middle: all of it is touched.
+func (rw *rewind) touchPlace(tree uint32, p place, movers [2]fileop.ObjID, all bool) {
 	m := rw.places[tree]
 	if m == nil {
 		m = map[place]bool{}
@@ -83,7 +116,7 @@ func (rw *rewind) touchPlace(op *fileop.Op, p place) {
 	}
 	rw.objs[key{tree, id}] = true
 	o := rw.cat.get(key{tree, id})
-	if o != nil && (op.Flags&fileop.FlagTree != 0 || id != op.Obj && id != op.Obj2) {
+	if o != nil && (all || id != movers[0] && id != movers[1]) {
 		rw.addBelow(o, 0)
 	}
 }
