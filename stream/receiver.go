@@ -76,6 +76,7 @@ func (s *Server) OpenReceiver(ctx context.Context, cfg ReceiverConfig) (_ *Recei
 	if err != nil {
 		return nil, err
 	}
+	r.st.onLost(r.end)
 	defer func() {
 		if err != nil {
 			r.release()
@@ -93,6 +94,9 @@ func (s *Server) OpenReceiver(ctx context.Context, cfg ReceiverConfig) (_ *Recei
 	}
 	r.stop, err = s.Handle(lastSubject(cfg.Source, cfg.Connection, cfg.Epoch), func(ctx context.Context, _ []byte) ([]byte, error) {
 		p, err := r.Last(ctx)
+		if errors.Is(err, ErrBroken) { // Next may wait for what will never come
+			r.end(err)
+		}
 		if err != nil {
 			return nil, err
 		}

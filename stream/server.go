@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -48,7 +49,8 @@ type ServerConfig struct {
 type Server struct {
 	cfg  ServerConfig
 	log  *slog.Logger
-	ns   *server.Server
+	ns   atomic.Pointer[server.Server] // replaced by restart
+	addr net.Addr                      // of the listener, once it is known
 	lock *os.File
 	key  nkeys.KeyPair
 	pub  string
@@ -58,14 +60,17 @@ type Server struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // running handlers
 
+	trouble chan error // a store that failed; see Run
+
 	mu     sync.Mutex // guards what follows
 	conns  map[*nats.Conn]bool
+	stores map[*store]bool // open
 	closed bool
 }
 
 // Start runs the node. ErrInUse and ErrPort name the remedy.
 func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, conns: map[*nats.Conn]bool{}}
+	s := &Server{cfg: cfg, log: log, conns: map[*nats.Conn]bool{}, stores: map[*store]bool{}, trouble: make(chan error, 1)}
 	if err := os.MkdirAll(cfg.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
@@ -80,7 +85,7 @@ func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
 		return nil, err
 	}
 	if s.key, s.pub, err = peerkey.Public(nkeys.CreateUser()); err == nil {
-		err = s.startServer()
+		err = s.bringUp()
 	}
 	if err == nil {
 		s.ctl, err = s.connect("ctl")
@@ -132,7 +137,9 @@ func (s *Server) options() (*server.Options, error) {
 		return nil, fmt.Errorf("%w: port %q: %w", ErrPort, port, err)
 	}
 	o.DontListen, o.Host, o.Port = false, host, int(n)
-	if n == 0 {
+	if a, ok := s.addr.(*net.TCPAddr); ok { // a restart keeps what it got
+		o.Port = a.Port
+	} else if n == 0 {
 		o.Port = server.RANDOM_PORT
 	}
 	return o, nil
@@ -143,19 +150,21 @@ func (s *Server) startServer() error {
 	if err != nil {
 		return err
 	}
-	if s.ns, err = server.NewServer(o); err != nil {
+	ns, err := server.NewServer(o)
+	if err != nil {
 		return fmt.Errorf("make messaging server: %w", err)
 	}
+	s.ns.Store(ns)
 	l := serverLog{log: s.log, fatal: make(chan string, 1)}
-	s.ns.SetLoggerV2(l, false, false, false)
-	s.ns.Start()
+	ns.SetLoggerV2(l, false, false, false)
+	ns.Start()
 	for end := time.Now().Add(startTimeout); ; {
-		if s.ns.ReadyForConnections(20 * time.Millisecond) {
-			return nil
+		if ns.ReadyForConnections(20 * time.Millisecond) {
+			return s.started(ns)
 		}
 		select {
 		case text := <-l.fatal:
-			if s.cfg.Listen != "" && s.ns.Addr() == nil {
+			if s.cfg.Listen != "" && ns.Addr() == nil {
 				return fmt.Errorf("%w on %s: %s; stop the program that uses it or choose another port", ErrPort, s.cfg.Listen, text)
 			}
 			return fmt.Errorf("start messaging server: %s", text)
@@ -168,18 +177,15 @@ func (s *Server) startServer() error {
 }
 
 func (s *Server) stopServer() {
-	if s.ns != nil {
-		s.ns.Shutdown()
-		s.ns.WaitForShutdown()
+	if ns := s.ns.Load(); ns != nil {
+		ns.Shutdown()
+		ns.WaitForShutdown()
 	}
 }
 
 // Addr is the address peers connect to, nil without a listener.
 func (s *Server) Addr() net.Addr {
-	if s.cfg.Listen == "" {
-		return nil
-	}
-	return s.ns.Addr()
+	return s.addr
 }
 
 // Close stops handlers, connections and the node, and syncs the store. Journals and
@@ -217,7 +223,7 @@ func waitGroup(ctx context.Context, wg *sync.WaitGroup) error {
 
 // connect opens a connection inside the process.
 func (s *Server) connect(name string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(s.ns), nats.Name(name), peerkey.Login(s.key, s.pub),
+	nc, err := nats.Connect("", nats.InProcessServer(inProcess{s}), nats.Name(name), peerkey.Login(s.key, s.pub),
 		nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(s.log)))
 	if err != nil {

@@ -39,8 +39,8 @@ func (r *Receiver) checkStall(ctx context.Context, s *stall) error {
 	if !s.note(r.rd.pos.Frame, info.State.LastSeq) {
 		return nil
 	}
-	if _, err := r.st.frame(ctx, r.rd.pos.Frame+1); err != nil {
-		return fmt.Errorf("receive: %w: %w", ErrBroken, err)
+	if err := r.st.lacks(ctx, r.rd.pos.Frame+1); err != nil {
+		return fmt.Errorf("receive: %w", err)
 	}
 	return fmt.Errorf("receive: %w: frame %d is stored and is not delivered", ErrBroken, r.rd.pos.Frame+1)
 }

@@ -41,9 +41,13 @@ type store struct {
 	epoch   fileop.Epoch
 	last    Position // when it was opened
 	first   uint64   // first frame still stored when it was opened; 0: none
+	max     int64    // bytes it may hold while the disk bears them
 
 	mu        sync.Mutex // guards what follows
-	purged    uint64     // frames below it are gone
+	limited   int64      // bytes it may hold now (guard.go)
+	lost      func(error)
+	gone      error  // why it was lost under its user
+	purged    uint64 // frames below it are gone
 	lastPurge time.Time
 }
 
@@ -52,7 +56,7 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 	if maxBytes, err = s.queueLimit(maxBytes); err != nil {
 		return nil, err
 	}
-	st := &store{srv: s, name: name, subject: subject, epoch: epoch}
+	st := &store{srv: s, name: name, subject: subject, epoch: epoch, max: maxBytes, limited: maxBytes}
 	if st.nc, err = s.connect(name); err != nil {
 		return nil, err
 	}
@@ -86,6 +90,9 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
 	st.purged = st.first
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stores[st] = true
 	return st, nil
 }
 
@@ -167,7 +174,25 @@ func (st *store) purgedAt() time.Time {
 	return st.lastPurge
 }
 
-func (st *store) close() { st.srv.disconnect(st.nc) }
+func (st *store) close() {
+	st.srv.mu.Lock()
+	delete(st.srv.stores, st)
+	st.srv.mu.Unlock()
+	st.srv.disconnect(st.nc)
+}
+
+// lacks returns ErrBroken if frame i, which should be stored, is not there whole; nil if
+// it is, or if that cannot be known now.
+func (st *store) lacks(ctx context.Context, i uint64) error {
+	_, err := st.frame(ctx, i)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	if errors.Is(err, ErrBroken) {
+		return err
+	}
+	return nil
+}
 
 func (st *store) delete(ctx context.Context) error { return st.srv.deleteStream(ctx, st.name) }
 

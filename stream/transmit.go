@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -106,10 +107,15 @@ func (t *Transmitter) fetchStored(ctx context.Context) (*outgoing, error) {
 			return nil, err
 		}
 	}
-	_, raw, at, err := t.rd.next(ctx, storeTimeout)
+	_, raw, at, err := t.rd.next(ctx, stallCheck)
 	if err != nil {
 		t.rd.close()
 		t.rd = nil
+		if errors.Is(err, ErrNoAnswer) { // it should be there
+			if lacks := t.j.st.lacks(ctx, t.pos.Frame+1); lacks != nil {
+				return nil, lacks
+			}
+		}
 		return nil, err
 	}
 	t.mu.Lock()

@@ -1,0 +1,101 @@
+package stream
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// guardEvery is how often the free space of the disk is looked at.
+	guardEvery = time.Second
+	// guardNear is the room above which nothing is limited: more than the fastest disk
+	// takes in guardEvery.
+	guardNear = 4 << 30
+)
+
+// openStores are the stores open now.
+func (s *Server) openStores() []*store {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.stores))
+}
+
+// onLost has fn called, once, when the store is lost under whoever has it open.
+func (st *store) onLost(fn func(error)) {
+	st.mu.Lock()
+	st.lost = fn
+	gone := st.gone
+	st.mu.Unlock()
+	if gone != nil {
+		fn(gone)
+	}
+}
+
+func (st *store) lose(why error) {
+	st.mu.Lock()
+	first := st.gone == nil
+	if first {
+		st.gone = why
+	}
+	fn := st.lost
+	st.mu.Unlock()
+	if first && fn != nil {
+		fn(why)
+	}
+}
+
+// guardDisk lowers the limits of the open queues near the end of the disk, whoever fills
+// it, so that a queue is full before the disk is. A full source queue ends its session,
+// a full target queue stops its transmitter; limits rise again with the room.
+func (s *Server) guardDisk(ctx context.Context) {
+	_, free, err := diskSpace(s.cfg.StoreDir)
+	if err != nil {
+		s.log.Warn("free space of the queue's disk not known", "err", err)
+		return
+	}
+	stores := s.openStores()
+	room := max(0, free-s.cfg.MinFree)
+	for _, st := range stores {
+		if err := st.limit(ctx, room/int64(len(stores)), room < guardNear); err != nil && ctx.Err() == nil {
+			s.log.Warn("queue not limited", "queue", st.name, "err", err)
+		}
+	}
+}
+
+// limit gives the queue its configured limit, or where room is short, what it holds
+// and its part of the room.
+func (st *store) limit(ctx context.Context, room int64, short bool) error {
+	st.mu.Lock()
+	now, gone := st.limited, st.gone != nil
+	st.mu.Unlock()
+	if gone || !short && now == st.max {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	info, err := st.stream.Info(ctx)
+	if err != nil {
+		return storeError(err)
+	}
+	want := st.max
+	if short {
+		want = max(1, min(st.max, int64(info.State.Bytes)+room))
+	}
+	if d := want - now; d == 0 || d > -limitGrain && d < limitGrain && want != st.max && room > limitGrain {
+		return nil
+	}
+	cfg := info.Config
+	cfg.MaxBytes = want
+	if _, err := st.js.UpdateStream(ctx, cfg); err != nil {
+		return storeError(err)
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.limited = want
+	return nil
+}
+
+// limitGrain is the change of a limit that is worth an update.
+const limitGrain = 1 << 20
