@@ -16,15 +16,16 @@ import (
 	"understudy/internal/peerkey"
 )
 
-// Times of a link. The control connection carries little, so silence there means
-// trouble soon; on the bulk connection a ping may wait behind a frame on a slow line,
-// and TCP itself reports data that nobody acknowledges.
+// Times of a link; link_alive.go says what they add up to. The control connection
+// carries little, so silence there means trouble soon; on the bulk connection a ping may
+// wait behind a frame on a slow line, and TCP itself reports data that nobody
+// acknowledges.
 const (
-	dialTimeout   = 5 * time.Second
+	dialTimeout   = 4 * time.Second
 	reconnectWait = 100 * time.Millisecond
-	controlPing   = 2 * time.Second
+	controlPing   = time.Second
 	bulkPing      = 10 * time.Second
-	userTimeout   = 10 * time.Second // TCP_USER_TIMEOUT: data unacknowledged so long ends the connection
+	userTimeout   = 5 * time.Second // TCP_USER_TIMEOUT: data unacknowledged so long ends the connection
 	unsentMax     = 256 << 10        // TCP_NOTSENT_LOWAT: bytes waiting in the kernel ahead of a live change
 )
 
@@ -73,7 +74,7 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
 			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),
 			nats.DisconnectErrHandler(func(*nats.Conn, error) { l.note(conn, false) }),
-			nats.ReconnectHandler(func(*nats.Conn) { l.note(conn, true) }))
+			nats.ReconnectHandler(func(*nats.Conn) { l.reconnected(conn) }))
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", cfg.Addr, connError(err))
 		}
@@ -83,10 +84,14 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	if l.control, err = open(controlConn, "control", controlPing); err != nil {
 		return nil, err
 	}
-	if l.bulk, err = open(bulkConn, "bulk", bulkPing); err != nil {
+	bulk, err := open(bulkConn, "bulk", bulkPing)
+	if err != nil {
 		l.control.Close()
 		return nil, err
 	}
+	l.mu.Lock() // the control connection may be dialled anew already
+	l.bulk = bulk
+	l.mu.Unlock()
 	return l, nil
 }
 

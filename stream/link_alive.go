@@ -1,0 +1,47 @@
+package stream
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// How soon a line that was bad and is good again carries data. Every wait is bounded,
+// so that the sum stays below 5 s:
+//
+//   - Data nobody acknowledges is sent again at doubling intervals. userTimeout ends the
+//     connection 5 s after the first loss, so the longest wait for the next attempt, or for
+//     the end, is about half of that, 2.6 s.
+//   - A connection on which nothing is under way is asked every controlPing. Two pings
+//     without an answer end it: at most 3 s. So a peer that vanished without a word, or an
+//     address that changed here or there, is noticed.
+//   - Dialling sends its first packet again after 1 and 3 s and gives up after dialTimeout,
+//     4 s: at most 2 s between attempts. The next dial comes reconnectWait to twice that
+//     later, about 0.2 s.
+//   - The bulk connection is not pinged that often, since a ping may wait behind frames on
+//     a slow line. When the control connection had to be dialled anew, the bulk connection
+//     has proveTimeout to show that it lives; else it is dialled anew too.
+
+// proveTimeout is how long the bulk connection may take to answer after the control
+// connection was lost.
+const proveTimeout = time.Second
+
+// reconnected notes that a connection is back, and has the other prove itself.
+func (l *Link) reconnected(conn int) {
+	l.note(conn, true)
+	if conn != controlConn {
+		return
+	}
+	l.mu.Lock()
+	bulk := l.bulk
+	l.mu.Unlock()
+	go proveAlive(bulk)
+}
+
+// proveAlive dials nc anew unless it answers or is being dialled already.
+func proveAlive(nc *nats.Conn) {
+	if nc == nil || nc.FlushTimeout(proveTimeout) == nil || nc.Status() != nats.CONNECTED {
+		return
+	}
+	_ = nc.ForceReconnect() // closed meanwhile: nothing to do
+}
