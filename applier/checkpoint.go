@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"understudy/internal/failpoint"
 )
 
 // checkpoints is the state of checkpointing, of the deciding goroutine.
@@ -55,6 +57,9 @@ func (a *Applier) beginCheckpoint(ctx context.Context) error {
 	b := a.cat.freeze(a.meta())
 	a.count(func(s *Stats) { s.Objects += uint64(len(b.objects)) })
 	a.ck.frozen, a.ck.last, a.ck.bytes, a.ck.busy = a.pos, time.Now(), 0, true
+	if failpoint.Planted(failpoint.PlantConfirmEarly) {
+		a.confirm()
+	}
 	go func() { a.ck.done <- a.makeDurable(ctx, b) }()
 	return nil
 }
@@ -63,9 +68,13 @@ func (a *Applier) beginCheckpoint(ctx context.Context) error {
 // tried again until ctx ends; a catalog that cannot be written holds up no operation.
 func (a *Applier) makeDurable(ctx context.Context, b *batch) error {
 	for {
+		failpoint.Hit(failpoint.SyncBefore)
 		err := a.syncTrees()
 		if err == nil {
+			failpoint.Hit(failpoint.SyncAfter)
+			failpoint.Hit(failpoint.PositionBefore)
 			if err = a.cat.commit(b); err == nil {
+				failpoint.Hit(failpoint.PositionAfter)
 				return nil
 			}
 			err = fmt.Errorf("commit catalog: %w", err)
@@ -114,11 +123,9 @@ func (a *Applier) endCheckpoint(err error) error {
 	a.cat.thaw()
 	a.intents.durable(a.ck.gen)
 	a.mu.Lock()
-	a.durable = a.ck.frozen
 	a.stats.Checkpoints++
 	lost := a.syncLost
 	a.syncLost = false
-	a.wake()
 	a.mu.Unlock()
 	if lost {
 		a.needRemirror("target file system lost written data")
@@ -127,8 +134,17 @@ func (a *Applier) endCheckpoint(err error) error {
 	for _, t := range a.trees {
 		t.dropStage(&a.at, func() error { return a.keepMtime(t, t.Source) })
 	}
-	a.cfg.OnDurable(a.ck.frozen)
+	a.confirm()
 	return nil
+}
+
+// confirm says that the last checkpoint begun is durable.
+func (a *Applier) confirm() {
+	a.mu.Lock()
+	a.durable = a.ck.frozen
+	a.wake()
+	a.mu.Unlock()
+	a.cfg.OnDurable(a.ck.frozen)
 }
 
 // awaitCheckpoint waits for the one under way.

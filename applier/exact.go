@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 )
 
 // Collapse, insert and copy range read content. Applied again after a restart they must
@@ -37,6 +38,9 @@ type save struct {
 
 // noteRead marks an object as read by the operation under way.
 func (a *Applier) noteRead(k key) {
+	if failpoint.Planted(failpoint.PlantNoSave) {
+		return
+	}
 	seq := a.pos.Applied + 1
 	ms := a.marks[k]
 	if len(ms) > 0 && ms[len(ms)-1].seq > a.ck.frozen.Applied {

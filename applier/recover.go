@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 )
 
 // maxLostOps is more than the operations the queue can lose in a power cut: those of its
@@ -43,10 +44,15 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 			return fmt.Errorf("recover target: %w", err)
 		}
 	}
+	failpoint.Hit(failpoint.RewindBefore)
 	err := a.retrying(ctx, "rewind names", func() error {
+		if failpoint.Planted(failpoint.PlantNoRewind) {
+			return nil
+		}
 		rw.restart()
 		return rw.run()
 	})
+	failpoint.Hit(failpoint.RewindAfter)
 	if err == nil {
 		err = a.retrying(ctx, "put back content", func() error { return a.restoreSaves() })
 	}

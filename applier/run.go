@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 )
 
 // Run applies what feed delivers until ctx ends, and then returns nil; or returns what
@@ -140,9 +141,11 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
 	a.skipMirror(min(op.Other, a.aborted))
 	a.high.set(a.pos.Epoch, op.Seq)
+	failpoint.Hit(failpoint.ApplyBefore)
 	if err := a.exec(ctx, op); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.ApplyAfter)
 	a.pos.Applied = op.Seq
 	if a.pos.Recovering && op.Seq >= a.pos.Until {
 		a.pos.Recovering = false
@@ -158,9 +161,11 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
 }
 
 func (a *Applier) doMirror(ctx context.Context, op *fileop.Op) error {
+	failpoint.Hit(failpoint.MirrorBefore)
 	if err := a.exec(ctx, op); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.MirrorAfter)
 	if op.Seq > a.pos.MirrorApplied+1 {
 		a.skipMirror(op.Seq - 1)
 	}

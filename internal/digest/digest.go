@@ -77,3 +77,10 @@ func appendString(b []byte, s string) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(s)))
 	return append(b, s...)
 }
+
+// Entry digests a key and its value, which add up to a set by exclusive or.
+func Entry(k, v []byte) uint64 {
+	b := make([]byte, 0, 4+len(k)+len(v))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(k)))
+	return xxh3.Hash(append(append(b, k...), v...))
+}
