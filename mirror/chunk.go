@@ -147,7 +147,11 @@ func (c *chunk) sendFile(e fileop.Entry, file File, like frame) (n int, err erro
 		return 0, err
 	}
 	defer done()
-	open, n, err := c.r.putFile(c.at, e, file)
+	limit := smallFile
+	if c.f.moved {
+		limit = movedFile
+	}
+	open, n, err := c.r.putFile(c.at, e, file, limit)
 	if open != 0 && err == nil {
 		like.dir, like.after = c.f.dir, open
 		c.note(func() { c.files = append(c.files, like) })

@@ -84,10 +84,11 @@ type Mirror struct {
 	claimed bool                    // guarded by mu: a run of the operator's waits or is under way
 	yield   context.CancelCauseFunc // guarded by mu: ends the follow-up run under way
 
-	last    atomic.Uint64 // number of the last queue record of ours
-	shifts  shiftLog
-	touched touchedSet
-	failed  atomic.Bool // the log refused a record
+	last       atomic.Uint64 // number of the last queue record of ours
+	lastMirror atomic.Uint64 // number of the last mirror record
+	shifts     shiftLog
+	touched    touchedSet
+	failed     atomic.Bool // the log refused a record
 
 	gate  gate
 	prog  progress
@@ -136,6 +137,7 @@ func (m *Mirror) putMirror(o *fileop.Op) (fileop.Seq, error) {
 		m.refused(err)
 		return 0, fatal{fmt.Errorf("%w: %w", ErrAborted, err)}
 	}
+	raise(&m.lastMirror, uint64(seq))
 	return seq, nil
 }
 

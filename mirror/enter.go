@@ -50,7 +50,7 @@ func (b *Border) arriveEntry(r *run, a arrival, e fileop.Entry) error {
 			return err
 		}
 		defer f.Close()
-		open, _, err := r.putFile(a.at, e, f)
+		open, _, err := r.putFile(a.at, e, f, smallFile)
 		if open != 0 && err == nil {
 			r.bring(frame{root: b.root, e: e, dir: a.at.dir, after: open, fresh: a.fresh})
 		}

@@ -21,15 +21,26 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
+// hint is a place to look at.
 type hint struct {
 	root int
 	path string // relative to the tree
+	obj  string // handle of a file of which no name is known; then path is ""
 }
+
+// look says how to look at a place.
+type look struct {
+	deep  bool // everything below, too
+	moved bool // an object the target is likely to hold came here by a rename
+}
+
+// and joins two hints at one place.
+func (l look) and(m look) look { return look{l.deep || m.deep, l.moved && m.moved} }
 
 // hintSet collects where something may have changed.
 type hintSet struct {
 	mu   sync.Mutex
-	of   map[hint]bool // guarded by mu; true: everything below, too
+	of   map[hint]look // guarded by mu
 	busy bool          // guarded by mu: a batch was taken and is not sent yet
 	wake chan struct{}
 
@@ -46,9 +57,9 @@ func timeOf(t time.Time) fileop.Time {
 }
 
 // wholeTree reports that a batch covered everything of every root.
-func (m *Mirror) wholeTree(batch map[hint]bool) bool {
+func (m *Mirror) wholeTree(batch map[hint]look) bool {
 	for i := range m.cfg.Roots {
-		if !batch[hint{i, m.cfg.Roots[i].rel()}] {
+		if !batch[hint{root: i, path: m.cfg.Roots[i].rel()}].deep {
 			return false
 		}
 	}
@@ -56,21 +67,24 @@ func (m *Mirror) wholeTree(batch map[hint]bool) bool {
 }
 
 func (h *hintSet) init() {
-	h.of, h.wake = map[hint]bool{}, make(chan struct{}, 1)
+	h.of, h.wake = map[hint]look{}, make(chan struct{}, 1)
 	h.lookedAt = timeOf(time.Now().Add(-clockSlack))
 }
 
-func (h *hintSet) add(at hint, deep bool) {
+func (h *hintSet) add(at hint, how look) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if _, ok := h.of[at]; !ok && len(h.of) >= maxHints {
-		roots := map[hint]bool{{root: at.root}: true}
+	switch old, ok := h.of[at]; {
+	case ok:
+		h.of[at] = old.and(how)
+	case len(h.of) >= maxHints:
+		roots := map[hint]look{{root: at.root}: {deep: true}}
 		for k := range h.of {
-			roots[hint{root: k.root}] = true
+			roots[hint{root: k.root}] = look{deep: true}
 		}
 		h.of = roots
-	} else {
-		h.of[at] = h.of[at] || deep
+	default:
+		h.of[at] = how
 	}
 	select {
 	case h.wake <- struct{}{}:
@@ -78,11 +92,11 @@ func (h *hintSet) add(at hint, deep bool) {
 	}
 }
 
-func (h *hintSet) take() map[hint]bool {
+func (h *hintSet) take() map[hint]look {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	batch := h.of
-	h.of, h.busy = map[hint]bool{}, true
+	h.of, h.busy = map[hint]look{}, true
 	return batch
 }
 
@@ -95,7 +109,22 @@ func (h *hintSet) done() {
 // Dirty says that something at path, relative to the tree of root number i, may have
 // changed: its entry, its content or its list of names; deep: everything below, too.
 // It does not block.
-func (m *Mirror) Dirty(i int, path string, deep bool) { m.hints.add(hint{i, path}, deep) }
+func (m *Mirror) Dirty(i int, path string, deep bool) {
+	m.hints.add(hint{root: i, path: path}, look{deep: deep})
+}
+
+// Moved is Dirty for an object that came to path by a rename within the tree: a file's
+// content is compared and not sent as a matter of course.
+func (m *Mirror) Moved(i int, path string, deep bool) {
+	m.hints.add(hint{root: i, path: path}, look{deep: deep, moved: true})
+}
+
+// Object says that the content or attributes of a regular file may have changed of which
+// no name below the root is known. If the target knows it, it is compared. The tree must
+// find objects by such handles (ObjectTree), else everything is compared.
+func (m *Mirror) Object(i int, handle []byte) {
+	m.hints.add(hint{root: i, obj: string(handle)}, look{})
+}
 
 // Pending is the number of places that wait to be looked at.
 func (m *Mirror) Pending() int {
@@ -135,8 +164,8 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 			retry = firstRetry
 			continue
 		}
-		for h, deep := range batch {
-			m.hints.add(h, deep)
+		for h, how := range batch {
+			m.hints.add(h, how)
 		}
 		m.hints.done()
 		if ctx.Err() != nil {
@@ -154,7 +183,7 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 
 // refresh sends one batch. It waits for a run under way. New names are sent before
 // vanished ones are removed, so that what was moved is moved on the target, too.
-func (m *Mirror) refresh(ctx context.Context, batch map[hint]bool) error {
+func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) error {
 	m.running.Lock()
 	defer m.running.Unlock()
 	o := Options{Mode: Full}
@@ -182,77 +211,4 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]bool) error {
 		m.hints.lookedAt = timeOf(began)
 	}
 	return err
-}
-
-// dirt makes work of a batch: names to send, grouped by directory, and directories to
-// compare.
-func (r *run) dirt(batch map[hint]bool) error {
-	names := map[hint][]string{}
-	walks := map[hint]bool{}
-	for h, deep := range batch {
-		p := r.m.place(h.root)
-		if p.leadsToRoot(h.path) {
-			if err := r.root(h.root); err != nil {
-				return err
-			}
-			top := &r.stack[len(r.stack)-1]
-			top.flat, top.force = !deep && p.isRoot(h.path), true
-			continue
-		}
-		e, err := p.Tree.Lookup(h.path)
-		dir, name := split(h.path)
-		switch {
-		case gone(err):
-			if up := (hint{h.root, dir}); !walks[up] {
-				walks[up] = false
-			}
-		case err != nil:
-			r.unread(h.root, h.path, err)
-		case p.selectsEntry(dir, &fileop.Entry{Name: name, Attr: e.Attr}):
-			up := hint{h.root, dir}
-			names[up] = append(names[up], name)
-			if isDir(e.Attr.Mode) {
-				walks[h] = walks[h] || deep
-			}
-		}
-	}
-	for h, deep := range walks {
-		r.dirtyDir(h, frame{root: h.root, force: true, flat: !deep})
-	}
-	for h, ns := range names {
-		r.dirtyDir(h, frame{root: h.root, force: true, only: true, names: ns})
-	}
-	return nil
-}
-
-func (r *run) dirtyDir(h hint, f frame) {
-	p := r.m.place(h.root)
-	if !p.carries(h.path, true) {
-		return
-	}
-	e, err := p.Tree.Lookup(h.path)
-	switch {
-	case gone(err) || err == nil && !isDir(e.Attr.Mode):
-		dir, _ := split(h.path)
-		if !p.leadsToRoot(h.path) {
-			r.dirtyDir(hint{h.root, dir}, frame{root: h.root, force: true, flat: true})
-		}
-		return
-	case err != nil:
-		r.unread(h.root, h.path, err)
-		return
-	}
-	f.e = e
-	r.push(f)
-}
-
-// unknown handles a directory of a batch that the target does not know: what is above
-// it is compared, with everything below.
-func (r *run) unknown(f *frame) error {
-	if r.m.place(f.root).isRoot(f.dir) {
-		return r.root(f.root)
-	}
-	dir, _ := split(f.dir)
-	r.dirtyDir(hint{f.root, dir}, frame{root: f.root, force: true})
-	return nil
 }

@@ -114,7 +114,7 @@ func TestHintsBounded(t *testing.T) {
 	for i := range maxHints + 5 {
 		m.Dirty(0, fmt.Sprint("d/", i), false)
 	}
-	if got := m.hints.take(); len(got) > 10 || !got[hint{}] {
+	if got := m.hints.take(); len(got) > 10 || !got[hint{}].deep {
 		t.Fatalf("%d places, root %t", len(got), got[hint{}])
 	}
 }

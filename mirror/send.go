@@ -13,6 +13,10 @@ import (
 // hold.
 const smallFile = 64 << 10
 
+// movedFile is smallFile for one that the target is likely to hold: comparing costs a
+// round trip and some 100 bytes for a block.
+const movedFile = 4 << 10
+
 // recordOverhead is a generous guess of a record's bytes beside content and names.
 const recordOverhead = 256
 
@@ -92,19 +96,19 @@ func (r *run) life(root int, dir fileop.ObjID) uint64 {
 	return r.seen.life(r.key(root, dir))
 }
 
-// putFile sends a regular file's entry: whole if it is small, else without content;
+// putFile sends a regular file's entry: whole up to limit bytes, else without content;
 // then open is the entry's number, and the file belongs on the work list. The
 // directory's lock is held.
-func (r *run) putFile(at spot, e fileop.Entry, f File) (open fileop.Seq, n int, err error) {
+func (r *run) putFile(at spot, e fileop.Entry, f File, limit int) (open fileop.Seq, n int, err error) {
 	err = f.WithLock(func() error {
 		if e.Nlink > 1 {
 			if done, err := r.putAgain(at, &e, f); done || err != nil {
 				return err
 			}
 		}
-		if e.Size <= smallFile {
+		if e.Size <= int64(limit) {
 			var done bool
-			if done, n, err = r.putWhole(at, e, f, smallFile); done || err != nil {
+			if done, n, err = r.putWhole(at, e, f, limit); done || err != nil {
 				return err
 			}
 		}

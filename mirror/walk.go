@@ -33,6 +33,7 @@ type frame struct {
 	gone   bool       // a listed name vanished before it was looked at
 	only   bool       // names are given: no list of names, no end
 	flat   bool       // directories below are not walked unless they are new
+	moved  bool       // names are given whose files the target is likely to hold
 	blocks bool       // a file: compare its blocks whatever the options say
 	prune  bool       // only the list of names
 

@@ -1,6 +1,7 @@
 package lower
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -108,6 +109,38 @@ func (t *Tree) Dir(e fileop.Entry) (*Dir, error) {
 	}
 	at, _ := refPath(e.Ref)
 	return &Dir{t: t, fd: fd, id: e.Obj, path: at}, nil
+}
+
+// Object finds an object, under whatever name, by the kernel's file handle: four bytes of
+// type in native order, then its bytes. The entry's Name is ""; it may lie outside of the
+// root. It is gone if it has no name left.
+func (t *Tree) Object(handle []byte) (fileop.Entry, error) {
+	if !t.handles || len(handle) <= 4 {
+		return fileop.Entry{}, fmt.Errorf("find object by handle: %w", fs.ErrInvalid)
+	}
+	h := fsx.Handle{Type: int32(binary.NativeEndian.Uint32(handle)), Bytes: handle[4:]}
+	fd, err := openByHandle(t.root, h, unix.O_PATH)
+	if err != nil {
+		return fileop.Entry{}, fmt.Errorf("find object by handle: %w", goneIf(err))
+	}
+	defer unix.Close(fd)
+	e, err := t.describe(fd, "", "")
+	if err == nil && e.Nlink == 0 {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return e, fmt.Errorf("find object by handle: %w", err)
+	}
+	return e, nil
+}
+
+// Dup gives a descriptor of the root that can be read from.
+func (t *Tree) Dup() (int, error) {
+	fd, err := unix.FcntlInt(uintptr(t.root), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate root: %w", err)
+	}
+	return fd, nil
 }
 
 // File opens a regular file by the entry it was listed with. Anything else is
