@@ -26,7 +26,7 @@ const (
 	controlPing   = time.Second
 	bulkPing      = 10 * time.Second
 	userTimeout   = 5 * time.Second // TCP_USER_TIMEOUT: data unacknowledged so long ends the connection
-	unsentMax     = 256 << 10        // TCP_NOTSENT_LOWAT: bytes waiting in the kernel ahead of a live change
+	unsentMax     = 256 << 10       // TCP_NOTSENT_LOWAT: bytes waiting in the kernel ahead of a live change
 )
 
 // LinkConfig says where a peer is.
