@@ -51,7 +51,9 @@ func (j *Journal) MirrorApplied(k fileop.Seq) {
 // dropMirror forgets the mirror frames not sent yet and returns all credit: with the
 // MirrorAbort being logged nobody waits for them. Callers hold mu.
 func (j *Journal) dropMirror() {
-	seal(j.mirror, j.mirrorAt)
+	if f := seal(j.mirror, j.mirrorAt); f.data != nil && j.tail != nil {
+		j.tail.sealMirror(f.last, f.end)
+	}
 	j.out = window{base: j.out.end()}
 	j.flying, j.mirBytes = nil, 0
 	j.announce()

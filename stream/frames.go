@@ -10,6 +10,7 @@ import (
 type sealed struct {
 	data []byte
 	last fileop.Seq
+	end  fileop.Chain
 	at   time.Time // its first record was logged
 }
 
@@ -19,7 +20,7 @@ const smallFrame = 64 << 10
 
 // seal finishes the frame a builder holds; nil data if it is empty.
 func seal(b *fileop.Builder, at time.Time) sealed {
-	h, _, data := b.Finish()
+	h, end, data := b.Finish()
 	if data == nil {
 		return sealed{}
 	}
@@ -29,7 +30,7 @@ func seal(b *fileop.Builder, at time.Time) sealed {
 		b.Recycle(data)
 		data = own
 	}
-	return sealed{data: data, last: h.Last(), at: at}
+	return sealed{data: data, last: h.Last(), end: end, at: at}
 }
 
 // window is a run of frames in memory, numbered. The zero value with base set is ready.

@@ -32,7 +32,10 @@ type JournalConfig struct {
 	MemoryMax    int64 // bytes not yet stored; at the limit the journal is full
 	MirrorWindow int64 // bytes of mirror records under way
 	TailMax      int64 // bytes of stored frames kept in memory for the transmitter
-	Log          *slog.Logger
+	// Tail outlives the process: with it a successor continues behind the last operation
+	// put, not only behind the last one stored. It is the journal's from then on. nil: none.
+	Tail *Tail
+	Log  *slog.Logger
 }
 
 // Journal numbers the records of one connection and epoch, packs them into frames and
@@ -52,6 +55,7 @@ type Journal struct {
 	unstored atomic.Int64 // bytes of queue records not yet stored
 
 	mu        sync.Mutex // guards what follows; held for some microseconds at most
+	tail      *Tail      // nil: none, or closed
 	queue     *fileop.Builder
 	mirror    *fileop.Builder
 	queueAt   time.Time // first record of the frame in queue
@@ -107,11 +111,14 @@ func (s *Server) OpenJournal(ctx context.Context, cfg JournalConfig) (*Journal, 
 		queue:  fileop.NewBuilder(fileop.LaneQueue, cfg.Epoch, st.last.Seq+1, st.last.Chain),
 		mirror: fileop.NewBuilder(fileop.LaneMirror, cfg.Epoch, 1, 0)}
 	j.mem.base, j.out.base = st.last.Frame+1, 1
-	if st.last.Frame == 0 {
-		return j, nil
+	if st.last.Frame > 0 {
+		j.confirmed = Position{Frame: st.first} // it is kept for its number and chain
+		err = j.resume(ctx)
 	}
-	j.confirmed = Position{Frame: st.first} // it is kept for its number and chain
-	if err := j.resume(ctx); err != nil {
+	if err == nil {
+		err = j.resumeTail()
+	}
+	if err != nil {
 		st.close()
 		return nil, err
 	}
@@ -163,6 +170,7 @@ func (j *Journal) Err() error {
 
 // fail ends the journal for good. The first reason stays.
 func (j *Journal) fail(err error) {
+	j.forsake()
 	if j.end(err) {
 		close(j.failed)
 	}
@@ -273,11 +281,12 @@ func (j *Journal) Close(ctx context.Context) error {
 	}
 	j.end(fmt.Errorf("journal %s: %w", j.cfg.Connection, ErrClosed))
 	j.st.close()
-	return err
+	return errors.Join(err, j.closeTail())
 }
 
 // Delete closes the journal and deletes the queue with everything in it.
 func (j *Journal) Delete(ctx context.Context) error {
+	j.forsake()
 	j.end(fmt.Errorf("journal %s: %w", j.cfg.Connection, ErrClosed)) // nothing is worth waiting for
 	return errors.Join(j.Close(ctx), j.st.delete(ctx))
 }

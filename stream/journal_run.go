@@ -147,6 +147,9 @@ func (j *Journal) stored(i uint64, f flight) {
 	if m, ok := j.mem.at(i); ok {
 		j.ackedSeq = m.last
 	}
+	if j.tail != nil {
+		j.tail.trim(j.ackedSeq)
+	}
 	j.ackedMem += f.bytes
 	j.mem.trim(j.acked, j.confirmed.Frame, &j.ackedMem, int(j.cfg.TailMax))
 	more := j.published+1 < j.mem.end()
@@ -211,6 +214,7 @@ func (j *Journal) trimLoop(ctx context.Context) error {
 			if err := j.checkDisk(); err != nil {
 				return err
 			}
+			j.shrinkTail()
 		}
 		j.trim(ctx)
 	}

@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"sync"
 	"time"
 
@@ -21,7 +22,12 @@ func (j *Journal) Put(op *fileop.Op) (fileop.Seq, error) { return j.put(op, file
 // error of the call alone.
 func (j *Journal) PutMirror(op *fileop.Op) (fileop.Seq, error) { return j.put(op, fileop.LaneMirror) }
 
-func (j *Journal) put(op *fileop.Op, lane fileop.Lane) (fileop.Seq, error) {
+func (j *Journal) put(op *fileop.Op, lane fileop.Lane) (_ fileop.Seq, err error) {
+	defer func() {
+		if err != nil && lane == fileop.LaneQueue {
+			j.forsake()
+		}
+	}()
 	if p := j.err.Load(); p != nil {
 		return 0, *p
 	}
@@ -33,10 +39,14 @@ func (j *Journal) put(op *fileop.Op, lane fileop.Lane) (fileop.Seq, error) {
 		}
 		return 0, fmt.Errorf("log record: %w", err)
 	}
+	var crc uint32
+	if j.cfg.Tail != nil && lane == fileop.LaneQueue {
+		crc = crc32.Checksum(rec, castagnoli)
+	}
 	j.mu.Lock()
 	var wake bool
 	if lane == fileop.LaneQueue {
-		wake, err = j.addQueue(op, rec)
+		wake, err = j.addQueue(op, rec, crc)
 	} else {
 		wake, err = j.addMirror(op, rec)
 	}
@@ -71,16 +81,27 @@ func encode(b []byte, op *fileop.Op, lane fileop.Lane) ([]byte, error) {
 }
 
 // addQueue gives op its number and place. It reports whether Run must look. Callers hold mu.
-func (j *Journal) addQueue(op *fileop.Op, rec []byte) (wake bool, err error) {
+func (j *Journal) addQueue(op *fileop.Op, rec []byte, crc uint32) (wake bool, err error) {
 	if j.closed {
 		return false, fmt.Errorf("journal %s: %w", j.cfg.Connection, ErrClosed)
 	}
 	if n := j.unstored.Load() + int64(len(rec)); n > j.cfg.MemoryMax {
 		return false, fmt.Errorf("%w: %d bytes wait in memory for the store", ErrFull, n)
 	}
+	op.Seq, op.Other = j.queue.Next(), j.mirror.Next()-1
+	if j.tail != nil {
+		if err := j.tail.put(op.Seq, op.Other, op.Tree, op.Token, rec, crc); err != nil {
+			return false, err
+		}
+	}
 	if op.Kind == fileop.MirrorAbort {
 		j.dropMirror()
 	}
+	return j.appendQueue(rec, op.Other), nil
+}
+
+// appendQueue adds a record to the frame being built. Callers hold mu.
+func (j *Journal) appendQueue(rec []byte, other fileop.Seq) (wake bool) {
 	b := j.queue
 	if !b.Fits(len(rec)) {
 		j.sealQueue(time.Now())
@@ -90,16 +111,15 @@ func (j *Journal) addQueue(op *fileop.Op, rec []byte) (wake bool, err error) {
 		j.queueAt = time.Now()
 		wake = true
 	}
-	op.Other = j.mirror.Next() - 1
 	before := b.Size()
-	op.Seq = b.Add(rec, op.Other)
+	b.Add(rec, other)
 	j.unstored.Add(int64(b.Size() - before))
 	j.counts.ops++
 	if b.Size() >= flushBytes || b.Count() >= flushRecords {
 		j.sealQueue(time.Now())
 		wake = true
 	}
-	return wake, nil
+	return wake
 }
 
 func (j *Journal) addMirror(op *fileop.Op, rec []byte) (wake bool, err error) {
@@ -118,6 +138,9 @@ func (j *Journal) addMirror(op *fileop.Op, rec []byte) (wake bool, err error) {
 		wake = true
 	}
 	op.Other = j.queue.Next() - 1
+	if j.tail != nil {
+		j.tail.logMirror(b.Next())
+	}
 	before := b.Size()
 	op.Seq = b.Add(rec, op.Other)
 	j.mirBytes += int64(b.Size() - before)
@@ -149,6 +172,9 @@ func (j *Journal) sealMirror(now time.Time) {
 		j.reuse()
 	}
 	j.out.push(f)
+	if j.tail != nil {
+		j.tail.sealMirror(f.last, f.end)
+	}
 	j.flying = append(j.flying, mirrorFlight{f.last, int64(len(f.data))})
 	j.mirSeal.sealed(now)
 	poke(j.feed)
