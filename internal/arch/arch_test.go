@@ -19,7 +19,7 @@ const module = "understudy/"
 // import. A package with a star may import anything. Test files are judged more
 // freely: they may also import what stands in forTests.
 var allowed = map[string][]string{
-	"cmd/understudy":      {"node", "control", "capture", "fileop", "repset", "internal/atomicfile"},
+	"cmd/understudy":      {"node", "control", "capture", "capture/holder", "fileop", "repset", "internal/atomicfile"},
 	"bench":               {"control"},
 	"node":                {"*"},
 	"control":             {"fileop", "repset", "internal/peerkey", "internal/checked"},
@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"capture/stacked":     {"capture", "capture/lower", "capture/holder", "fileop", "internal/fsx", "internal/mounts"},
 	"capture/holder":      {"internal/atomicfile", "internal/mounts"},
 	"capture/inotify":     {"capture", "fileop", "internal/fsx"},
+	"capture/fanotify":    {"capture"},
 	"stream":              {"fileop", "internal/peerkey", "internal/checked", "internal/failpoint"},
 	"applier":             {"fileop", "internal/bootid", "internal/digest", "internal/failpoint", "internal/fsx"},
 	"mirror":              {"fileop", "internal/digest"},
