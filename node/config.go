@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"understudy/capture/holder"
 	"understudy/repset"
 )
 
@@ -27,8 +28,15 @@ type Config struct {
 	MirrorWindow  int64         `mapstructure:"mirror_window"`  // bytes of mirror data under way (MirrorQueueLimit)
 	NetworkRetry  time.Duration `mapstructure:"network_retry"`  // between attempts to reach a lost target
 	RescanEvery   time.Duration `mapstructure:"rescan_every"`   // of captures that only get hints
+	Hold          bool          `mapstructure:"hold"`           // captured directories outlive this process: a holder keeps them
+	HoldGrace     time.Duration `mapstructure:"hold_grace"`     // how long applications wait for a daemon to come back
+	Watchdog      time.Duration `mapstructure:"watchdog"`       // after how long the holder kills a daemon that hangs
 	Strict        bool          `mapstructure:"strict"`         // queues synced to disk at every write
+	QueueFree     int64         `mapstructure:"queue_free"`     // bytes of the queue's disk that stay free (QJournalFreeSpaceMin); 0: 1 GiB, or 5 % of a small disk
 	AutoReconnect bool          `mapstructure:"auto_reconnect"` // after a restart or a lost queue
+	AutoRemirror  AutoRemirror  `mapstructure:"auto_remirror"`  // the mirror after that: 0 none, 1 differences by checksum, 2 full, 3 differences by date and size
+	// AutoRemirrorRetry is the longest time between mirrors that the target asks for.
+	AutoRemirrorRetry time.Duration `mapstructure:"auto_remirror_retry"`
 }
 
 // ConnectionConfig is a connection that exists whenever the node runs.
@@ -56,7 +64,12 @@ func DefaultConfig() Config {
 		MirrorWindow:  16 << 20,  // measured: more gains nothing on a fast link and delays replication on a slow one
 		NetworkRetry:  time.Second,
 		RescanEvery:   10 * time.Minute,
-		AutoReconnect: true, // B6.37
+		AutoReconnect: true,             // B6.37
+		AutoRemirror:  RemirrorChecksum, // B7.45
+
+		AutoRemirrorRetry: 30 * time.Second, // B7.49
+		HoldGrace:         holder.DefaultGrace,
+		Watchdog:          holder.DefaultWatchdog,
 	}
 }
 
@@ -89,6 +102,21 @@ func (c *Config) Validate() error {
 	}
 	if c.RescanEvery < time.Second {
 		bad("rescan_every", c.RescanEvery, "at least 1s")
+	}
+	if c.HoldGrace < time.Second {
+		bad("hold_grace", c.HoldGrace, "at least 1s")
+	}
+	if c.Watchdog < time.Second {
+		bad("watchdog", c.Watchdog, "at least 1s")
+	}
+	if c.QueueFree < 0 {
+		bad("queue_free", c.QueueFree, "0 or more bytes")
+	}
+	if c.AutoRemirror < RemirrorNone || c.AutoRemirror > RemirrorDiff {
+		bad("auto_remirror", int(c.AutoRemirror), "0 none, 1 differences by checksum, 2 full, 3 differences by date and size")
+	}
+	if c.AutoRemirrorRetry < 100*time.Millisecond {
+		bad("auto_remirror_retry", c.AutoRemirrorRetry, "at least 100ms")
 	}
 	for _, dir := range c.Mounts {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {

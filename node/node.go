@@ -14,8 +14,10 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"understudy/applier"
+	"understudy/capture/holder"
 	"understudy/control"
 	"understudy/event"
 	"understudy/internal/atomicfile"
@@ -45,6 +47,9 @@ type Node struct {
 	log   *slog.Logger
 	state *state
 	srv   *stream.Server
+
+	holder  *holder.Client // keeps what outlives this process; nil: nothing does
+	leaving atomic.Bool    // another program takes over: what is held stays held
 
 	events    *event.Log
 	followers chan struct{} // who wait for events
@@ -83,12 +88,15 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: log, state: st, ready: make(chan struct{}),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
+	n.openHolder(holderBusy)
 	made := n.chooseSecret()
 	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: filepath.Join(cfg.Data, "queue"), Listen: cfg.Listen,
-		Secret: n.cfg.Secret, Strict: cfg.Strict}, log)
+		Secret: n.cfg.Secret, Strict: cfg.Strict, MinFree: cfg.QueueFree}, log)
 	if err != nil {
-		return nil, err
+		n.leaving.Store(true) // what is held waits for a daemon that starts
+		return nil, errors.Join(err, n.closeHolder())
 	}
+	n.openHolder(holderWait) // again, if another daemon was just ending
 	// The data directory is ours from here on; read again what another may have written.
 	if n.state, err = openState(cfg.Data); err == nil && made {
 		err = n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
@@ -151,10 +159,16 @@ func (n *Node) start() (stops []func(), err error) {
 		}
 		err = errors.Join(err, e)
 	}
+	n.wait.Go(func() { _ = n.srv.Run(n.ctx) })
 	n.resumeReplicas() // before sources can ask for the same ones
 	n.dropLeftovers()
 	add(n.servePeers())
+	n.resumeCaptures()
+	n.serveResumed()
 	for _, dir := range n.mounts() {
+		if n.capturing(dir) {
+			continue
+		}
 		if _, e := n.startStacked(dir); e != nil {
 			n.log.Error("directory is not captured", "dir", dir, "err", e)
 		}
@@ -174,7 +188,7 @@ func (n *Node) stop(stops []func()) error {
 	n.farewell()
 	n.cancel(errStopped)
 	n.wait.Wait()
-	return n.srv.Close(context.Background())
+	return errors.Join(n.srv.Close(context.Background()), n.closeHolder())
 }
 
 // farewell lets every connection's target catch up, for a moment.

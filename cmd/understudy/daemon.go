@@ -64,6 +64,7 @@ func daemonCommand() *cobra.Command {
 // and refuses keys it does not know by name.
 func loadConfig(v *viper.Viper, file string) (node.Config, error) {
 	cfg := node.DefaultConfig()
+	cfg.Hold = node.CanHold()
 	v.SetEnvPrefix("understudy")
 	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
 	for _, key := range node.ConfigKeys() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"understudy/capture/holder"
 	"understudy/control"
 )
 
@@ -23,7 +24,12 @@ const (
 	exitRefused = 3 // the node answered, and said no
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "holder" { // before anything that takes memory
+		os.Exit(holder.Main(os.Args[2:]))
+	}
+	os.Exit(run(os.Args[1:]))
+}
 
 // run is main without the exit, so that a test can call it.
 func run(args []string) int {
