@@ -39,8 +39,13 @@ type Connection struct {
 	stoppedAt fileop.Time
 	size      repset.Size
 	lastErr   string
-	failure   error         // why the last attempt to open a session failed; nil once one is open
-	changed   chan struct{} // closed and replaced when session or acknowledgement change
+	failure   error           // why the last attempt to open a session failed; nil once one is open
+	changed   chan struct{}   // closed and replaced when session or acknowledgement change
+	parked    parking         // what it waits for instead of a session
+	ordered   *mirror.Options // what the next session's mirror shall be
+	neverOpen bool            // no session was opened yet
+	wentWell  bool            // a mirror ended in the last session
+	delay     time.Duration   // before the next session; 0: the usual
 }
 
 // Causes that end a connection or its session.
@@ -59,7 +64,7 @@ func (n *Node) newConnection(st storedConnection) (*Connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Connection{n: n, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
+	return &Connection{n: n, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
 		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}, nil
 }
 
@@ -114,22 +119,26 @@ func (n *Node) startConnection(c *Connection) {
 
 // run holds one session after another until ctx ends.
 func (c *Connection) run(ctx context.Context) {
+	if p := c.waitsFor(); p != parkNot {
+		c.park(ctx, p)
+	}
 	for ctx.Err() == nil {
 		err := c.hold(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		c.note(err)
-		select {
-		case <-ctx.Done():
-		case <-time.After(c.n.cfg.NetworkRetry):
-		}
+		c.rest(ctx, err)
 	}
 }
 
 // hold opens a session and runs it to its end.
 func (c *Connection) hold(ctx context.Context) error {
-	s, err := c.open(ctx)
+	var s *session
+	err := c.n.srv.CheckSpace() // no session is begun that could not go on
+	if err == nil {
+		s, err = c.open(ctx)
+	}
 	if err != nil {
 		c.mu.Lock()
 		c.failure = err
@@ -153,7 +162,7 @@ func (c *Connection) set(s *session) {
 	defer c.mu.Unlock()
 	c.session = s
 	if s != nil {
-		c.lastErr, c.failure = "", nil
+		c.lastErr, c.failure, c.neverOpen = "", nil, false
 	}
 	c.signalLocked()
 }
@@ -248,6 +257,9 @@ func (c *Connection) store(change func(*storedConnection)) {
 
 // settle waits until everything captured before the call is applied on the target.
 func (c *Connection) settle(ctx context.Context) error {
+	if p := c.waitsFor(); p != parkNot {
+		return c.whyNot(errors.New(p.String()))
+	}
 	s := c.current()
 	if s == nil {
 		if err := c.await(ctx, func() bool { s = c.current(); return s != nil }); err != nil {
@@ -291,6 +303,8 @@ func (c *Connection) status() control.Connection {
 		MirrorPercent: -1, Replication: "Stopped", TargetState: "Unreachable", LastError: lastErr}
 	if s != nil {
 		s.fill(&out)
+	} else {
+		c.waitsFor().fill(&out)
 	}
 	about := c.about()
 	out.Alerts = c.n.alertsOf(&about)

@@ -150,6 +150,7 @@ func (s *session) finished(err error) {
 	s.mu.Unlock()
 	s.orders.done()
 	if err == nil {
+		s.c.mirrorEnded()
 		s.c.mirroredOnce()
 	}
 	s.c.note(err)
@@ -164,6 +165,11 @@ func (s *session) mirrorIdle() bool {
 // happened before the call is seen.
 func (s *session) lookAgain() {
 	for i, cap := range s.captures {
+		if cap.sync != nil {
+			if err := cap.sync(); err != nil {
+				s.c.log.Warn("events not read", "dir", cap.dir, "err", err)
+			}
+		}
 		if cap.stacked == nil {
 			s.mirror.Dirty(i, relative(cap.dir, s.c.pairs[i].From), true)
 		}

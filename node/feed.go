@@ -62,8 +62,14 @@ func (r *replica) abortMirror(k fileop.Seq) {
 	}
 }
 
+// errCatalogLost: what is in the replica is known again only after a mirror.
+var errCatalogLost = errors.New("the replica's catalog was damaged or lost and begins anew")
+
 // apply recovers after a stop that was not clean, then applies until ctx ends.
 func (r *replica) apply(ctx context.Context) error {
+	if r.app.Rebuilt() {
+		return errCatalogLost
+	}
 	if r.app.NeedsRecovery() {
 		if err := r.app.Recover(ctx, r.recv.Received(ctx)); err != nil {
 			return fmt.Errorf("recover replica: %w", err)

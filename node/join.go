@@ -73,10 +73,12 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		old.abortMirror(req.AbortTo)
 		return old, nil
 	}
-	known := false
+	known, held := false, int64(0)
 	var err error
 	n.state.read(func(d *stateData) {
-		_, known = d.Replicas[req.Info.key()]
+		var before joinInfo
+		before, known = d.Replicas[req.Info.key()]
+		held = before.Since
 		err = checkOverlap(d.Replicas, &req.Info)
 	})
 	if err != nil {
@@ -90,10 +92,13 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		old.stop()
 		old.drop(ctx)
 	}
+	if req.Info.Since = held; held == 0 {
+		req.Info.Since = time.Now().UnixNano()
+	}
 	if err := n.state.update(func(d *stateData) { d.Replicas[req.Info.key()] = req.Info }); err != nil {
 		return nil, err
 	}
-	return n.openReplica(ctx, req.Info)
+	return n.openReplica(ctx, req.Info, held)
 }
 
 // checkJoin refuses what no honest source of this version asks.

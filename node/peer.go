@@ -32,6 +32,9 @@ type joinInfo struct {
 	Set        string       `json:"set"`
 	Epoch      fileop.Epoch `json:"epoch"`
 	Roots      []joinRoot   `json:"roots"`
+	// Since is the target's own: when the replica's directories became this connection's,
+	// in nanoseconds since 1970.
+	Since int64 `json:"since,omitempty"`
 }
 
 // joinRoot is one root directory of the set and where it goes.

@@ -18,15 +18,12 @@ type retry struct {
 	delay time.Duration
 }
 
-// remirrorMax is the longest time between mirrors that the target asks for.
-const remirrorMax = time.Minute
-
 // due reports whether to try now, and if so plans the next attempt.
-func (r *retry) due(now time.Time, first time.Duration) bool {
+func (r *retry) due(now time.Time, first, longest time.Duration) bool {
 	if now.Before(r.next) {
 		return false
 	}
-	r.delay = min(max(2*r.delay, first), remirrorMax)
+	r.delay = min(max(2*r.delay, first), max(first, longest))
 	r.next = now.Add(r.delay)
 	return true
 }
@@ -47,8 +44,10 @@ func (s *session) waitsLocked(a ack) bool {
 
 // remirror orders the difference mirror a target waits for (AutoRemirror).
 func (s *session) remirror(a ack) {
+	cfg := &s.c.n.cfg
 	s.mu.Lock()
-	due := s.waitsLocked(a) && s.mirror.Idle() && s.again.due(time.Now(), s.c.n.cfg.NetworkRetry)
+	due := cfg.AutoRemirror != RemirrorNone && s.waitsLocked(a) && s.mirror.Idle() &&
+		s.again.due(time.Now(), cfg.NetworkRetry, cfg.AutoRemirrorRetry)
 	if a.Usable {
 		s.again = retry{}
 	}

@@ -59,11 +59,12 @@ func (n *Node) checkPlaces(info *joinInfo) error {
 	return n.checkLoop(info)
 }
 
-// openReplica starts the receiving queue and the applier of an epoch.
-func (n *Node) openReplica(ctx context.Context, info joinInfo) (*replica, error) {
+// openReplica starts the receiving queue and the applier of an epoch. held is when an
+// earlier one began to fill the replica, 0 if none did.
+func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*replica, error) {
 	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
-	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, OnEvent: r.event,
+	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
 		OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
@@ -217,7 +218,7 @@ func (n *Node) resumeReplicas() {
 		}
 	})
 	for _, info := range infos {
-		if _, err := n.openReplica(n.ctx, info); err != nil {
+		if _, err := n.openReplica(n.ctx, info, info.Since); err != nil {
 			n.log.Error("replica not resumed", "source", info.Source, "set", info.Set, "err", err)
 		}
 	}

@@ -93,19 +93,10 @@ func (s *session) findCaptures() error {
 	defer n.mu.Unlock()
 	for _, p := range c.pairs {
 		root := p.From
-		err := realDir(root)
-		if err != nil {
+		if err := realDir(root); err != nil {
 			return err
 		}
-		cap := n.findStacked(root)
-		switch {
-		case c.cfg.Capture == "inotify":
-			cap, err = n.startInotify(root)
-		case cap == nil && c.cfg.Capture == "stacked":
-			err = fmt.Errorf("%s: %w; run: understudy mount %s", root, errNoMount, root)
-		case cap == nil:
-			cap, err = n.startInotify(root)
-		}
+		cap, err := n.chooseCapture(root, c.cfg.Capture)
 		if err != nil {
 			return err
 		}
@@ -138,6 +129,8 @@ func (s *session) attach() error {
 		}
 		if cap.stacked != nil {
 			s.detach = append(s.detach, cap.stacked.Attach(s.mirror.Border(i)))
+		}
+		if cap.hints == nil {
 			continue
 		}
 		rel := relative(cap.dir, s.c.pairs[i].From)
@@ -199,6 +192,9 @@ func (s *session) firstMirror() mirror.Options {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if o, ok := c.autoMirror(); ok {
+		return o
+	}
 	if !c.mirrored && !c.cfg.Adopt {
 		return mirror.Options{Mode: mirror.Full}
 	}

@@ -94,6 +94,12 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 	for _, other := range n.conns {
 		if other.cfg.Set == cfg.Set && other.cfg.Target == cfg.Target {
 			n.mu.Unlock()
+			if other.unpark(parkConnect, nil) { // it was disconnected by itself
+				if other.waitsFor() == parkMirror {
+					return other.ID, nil
+				}
+				return other.ID, explain(other.firstSession(ctx))
+			}
 			return 0, control.Errorf(control.Exists, "disconnect it first", "set %s is connected to %s already, as connection %d", cfg.Set, cfg.Target, other.ID)
 		}
 	}
@@ -200,6 +206,9 @@ func (n *Node) live(id int) (*session, error) {
 
 // Mirror starts, stops, pauses or resumes a connection's mirror (B7.23 to B7.28).
 func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
+	if done, err := n.mirrorPending(&req); done || err != nil {
+		return err
+	}
 	s, err := n.live(req.ID)
 	if err != nil {
 		return err
@@ -212,13 +221,9 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 	case "stop":
 		s.mirror.Stop()
 	case "start":
-		o := mirror.Options{Mode: mirror.Diff, Newer: req.Newer, Checksum: req.Checksum || req.ChecksumAll, ChecksumAll: req.ChecksumAll, AttributesOnly: req.Attributes}
-		switch req.Mode {
-		case "", "full":
-			o = mirror.Options{Mode: mirror.Full}
-		case "diff":
-		default:
-			return control.Errorf(control.BadRequest, "full or diff", "mirror mode %q", req.Mode)
+		o, err := mirrorOptions(&req)
+		if err != nil {
+			return err
 		}
 		s.mirror.Stop() // one that runs ends; the driver then takes the order
 		s.order(o)
@@ -227,6 +232,27 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 	}
 	s.c.mirrorEvent(req.Action)
 	return nil
+}
+
+// mirrorOptions are those an operator asks for.
+func mirrorOptions(req *control.MirrorRequest) (mirror.Options, error) {
+	switch req.Mode {
+	case "", "full":
+		return mirror.Options{Mode: mirror.Full}, nil
+	case "diff":
+		return mirror.Options{Mode: mirror.Diff, Newer: req.Newer, Checksum: req.Checksum || req.ChecksumAll, ChecksumAll: req.ChecksumAll, AttributesOnly: req.Attributes}, nil
+	}
+	return mirror.Options{}, control.Errorf(control.BadRequest, "full or diff", "mirror mode %q", req.Mode)
+}
+
+// mirrorPending starts the mirror a pending connection waits for (B7.48, B7.50).
+func (n *Node) mirrorPending(req *control.MirrorRequest) (done bool, err error) {
+	c, err := n.connection(req.ID)
+	if err != nil || req.Action != "start" || c.waitsFor() != parkMirror {
+		return false, err
+	}
+	o, err := mirrorOptions(req)
+	return err == nil && c.unpark(parkMirror, &o), err
 }
 
 // Settle waits until everything captured before the call is applied on the target.
@@ -323,13 +349,16 @@ func (n *Node) resumeConnections() error {
 	if err := n.state.update(func(d *stateData) { d.Connections = stored }); err != nil {
 		return err
 	}
-	if !n.cfg.AutoReconnect {
-		return nil
-	}
 	for _, st := range stored {
 		c, err := n.newConnection(st)
 		if err != nil {
 			return fmt.Errorf("connection %s to %s: %w", st.Set, st.Target, err)
+		}
+		switch {
+		case !n.cfg.AutoReconnect:
+			c.parked = parkConnect
+		case n.cfg.AutoRemirror == RemirrorNone && st.Mirrored:
+			c.parked = parkMirror
 		}
 		n.mu.Lock()
 		n.startConnection(c)

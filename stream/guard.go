@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -62,6 +63,15 @@ func (s *Server) guardDisk(ctx context.Context) {
 			s.log.Warn("queue not limited", "queue", st.name, "err", err)
 		}
 	}
+}
+
+// CheckSpace returns ErrFull while the disk has so little room that queues do not grow.
+func (s *Server) CheckSpace() error {
+	_, free, err := diskSpace(s.cfg.StoreDir)
+	if err == nil && free < s.cfg.MinFree {
+		err = fmt.Errorf("%w: %d bytes free on the disk of %s, at least %d must stay", ErrFull, free, s.cfg.StoreDir, s.cfg.MinFree)
+	}
+	return err
 }
 
 // limit gives the queue its configured limit, or where room is short, what it holds
