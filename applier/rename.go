@@ -155,6 +155,9 @@ func (a *Applier) exchange(t *tree, op *fileop.Op, p1, p2 place) error {
 		if err := a.intend(t, 0, [2]fileop.ObjID{o1.id, o2.id}, p1, p2); err != nil {
 			return err
 		}
+		if err := a.keepTimes(t, o1, o2); err != nil {
+			return err
+		}
 		if err := a.swap(t, fd1, p1.name, fd2, p2.name); err != nil {
 			return err
 		}
@@ -165,6 +168,20 @@ func (a *Applier) exchange(t *tree, op *fileop.Op, p1, p2 place) error {
 		return nil
 	}
 	return errors.Join(a.crossOver(t, o1, p1, p2, err2), a.crossOver(t, o2, p2, p1, err1), errUnknown)
+}
+
+// keepTimes notes the times of directories that are exchanged: xfs changes them when
+// their parent does (xfs_cross_rename), other file systems do not. What the source's
+// does, an operation of its own says.
+func (a *Applier) keepTimes(t *tree, objs ...*object) error {
+	for _, o := range objs {
+		if o.isDir() {
+			if err := a.keepMtime(t, o.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func notUnknown(err error) error {

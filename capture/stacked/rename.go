@@ -22,7 +22,29 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 	defer f.fds.release(to)
 	r := renaming{f: f, flags: in.Flags, owner: in.Owner,
 		from: alias{from, oldName}, fromFD: fromFD, to: alias{to, newName}, toFD: toFD}
-	return status(r.run())
+	err = r.run()
+	if err == nil && in.Flags&unix.RENAME_EXCHANGE != 0 && from != to {
+		r.retimed(r.moved, r.before)
+		r.retimed(r.over.obj, r.over.st)
+	}
+	return status(err)
+}
+
+// retimed logs the state of an exchanged directory whose own time the exchange changed,
+// as it does on xfs where the parent is another one. No lock is held.
+func (r *renaming) retimed(id fileop.ObjID, before unix.Stat_t) {
+	n := r.f.nodes.find(id)
+	if n == nil || !isDir(before.Mode) {
+		return
+	}
+	fd, err := r.f.fds.hold(n)
+	if err != nil {
+		return
+	}
+	defer r.f.fds.release(n)
+	if mtime(fd) != fsx.TimeOf(before.Mtim) {
+		_ = r.f.change(n, fd, func(c *changes) error { c.attrChanged = true; return nil })
+	}
 }
 
 type renaming struct {
@@ -33,8 +55,9 @@ type renaming struct {
 	fromFD   int
 	toFD     int
 
-	moved fileop.ObjID
-	over  victim // what had the new name
+	moved  fileop.ObjID
+	before unix.Stat_t // of what was moved
+	over   victim      // what had the new name
 }
 
 func (r *renaming) run() error {
@@ -49,7 +72,7 @@ func (r *renaming) run() error {
 	if err != nil {
 		return err
 	}
-	r.moved = src.obj
+	r.moved, r.before = src.obj, src.st
 	if err := f.keepAlive(&r.over); err != nil {
 		return err
 	}
