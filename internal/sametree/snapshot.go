@@ -133,6 +133,9 @@ func (s *reader) xattrs(p string) (map[string]string, error) {
 	}
 	out := map[string]string{}
 	for _, name := range strings.Split(strings.TrimSuffix(string(s.list[:n]), "\x00"), "\x00") {
+		if strings.HasPrefix(name, "trusted.SGI_ACL_") {
+			continue // xfs shows its ACLs a second time under these names
+		}
 		k, err := unix.Lgetxattr(p, name, s.value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", strconv.Quote(name), err)
