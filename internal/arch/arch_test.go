@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"applier":             {"fileop", "internal/bootid", "internal/digest", "internal/failpoint", "internal/fsx"},
 	"mirror":              {"fileop", "internal/digest"},
 	"repset":              {},
+	"schedule":            {},
 	"event":               {},
 	"fileop":              {},
 	"internal/atomicfile": {},
