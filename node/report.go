@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/applier"
+	"understudy/internal/failpoint"
 	"understudy/stream"
 )
 
@@ -62,9 +63,16 @@ func (r *replica) reportLoop(ctx context.Context) {
 		if a == sent && time.Since(at) < time.Second { // a lost report is repeated
 			continue
 		}
+		confirms := a.DurableOp > sent.DurableOp
+		if confirms {
+			failpoint.Hit(failpoint.ConfirmBefore)
+		}
 		raw, err := json.Marshal(a)
 		if err == nil {
 			err = r.n.srv.Publish(subject, raw)
+		}
+		if confirms {
+			failpoint.Hit(failpoint.ConfirmAfter)
 		}
 		if err != nil {
 			r.log.Warn("report not sent", "err", err)

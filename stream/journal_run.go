@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 )
 
 const (
@@ -131,9 +132,11 @@ func (j *Journal) publishReady(pub *publisher) error {
 		if !ok || !pub.room(len(f.data)) {
 			return nil // an acknowledgement wakes the loop
 		}
+		failpoint.Hit(failpoint.StoreBefore)
 		if err := pub.publish(f.data, f.at); err != nil {
 			return err
 		}
+		failpoint.Hit(failpoint.StoreAfter)
 		j.mu.Lock()
 		j.published++
 		j.mu.Unlock()
@@ -245,7 +248,9 @@ func (j *Journal) trim(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	failpoint.Hit(failpoint.TrimBefore)
 	err := j.st.purge(ctx, keep)
+	failpoint.Hit(failpoint.TrimAfter)
 	var info *jetstream.StreamInfo
 	if err == nil {
 		info, err = j.st.stream.Info(ctx)

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 )
 
 // ReceiverConfig describes the target queue of one connection and epoch.
@@ -217,6 +218,8 @@ func (r *Receiver) purge() {
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, storeTimeout)
 	defer cancel()
+	failpoint.Hit(failpoint.PurgeBefore)
+	defer failpoint.Hit(failpoint.PurgeAfter)
 	if err := r.st.purge(ctx, keep); err != nil && r.ctx.Err() == nil {
 		// Frames that stay too long are no damage; the next purge takes them too.
 		r.log.Warn("target queue not trimmed", "connection", r.cfg.Connection, "err", err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 )
 
 // resume asks T how far it reaches and continues there.
@@ -137,9 +138,11 @@ func (t *Transmitter) sendQueue(ctx context.Context, q *outgoing) error {
 	t.stats.WireBytes += uint64(len(q.data) + wireOverhead)
 	t.stats.InFlight += len(q.data)
 	t.mu.Unlock()
+	failpoint.Hit(failpoint.PublishBefore)
 	if err := t.pub.publish(q.data, q.at); err != nil {
 		return err
 	}
+	failpoint.Hit(failpoint.PublishAfter)
 	t.pos, t.ready = q.after, nil
 	return nil
 }
@@ -176,6 +179,8 @@ func (t *Transmitter) pass(ctx context.Context, n int) error {
 
 // acked notes that T has frame i.
 func (t *Transmitter) acked(i uint64, f flight) {
+	failpoint.Hit(failpoint.AckBefore)
+	defer failpoint.Hit(failpoint.AckAfter)
 	t.mu.Lock()
 	t.stats.Frames++
 	t.stats.Bytes += uint64(f.bytes)
