@@ -37,7 +37,7 @@ type ConnectRequest struct {
 	Address string            `json:"address"` // host:port; "": the one known of the target
 	Map     map[string]string `json:"map,omitempty"`
 	Base    string            `json:"base,omitempty"`    // all-to-one mapping below this directory
-	Capture string            `json:"capture,omitempty"` // auto, stacked, inotify
+	Capture string            `json:"capture,omitempty"` // auto, stacked, fanotify, inotify
 	Adopt   bool              `json:"adopt,omitempty"`   // the target directory may hold files already
 	Mirror  string            `json:"mirror,omitempty"`  // full, diff, none; default full
 }

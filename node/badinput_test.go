@@ -302,7 +302,7 @@ func TestBadInputOfOpen(t *testing.T) {
 		{"several at once", func(c *Config) { c.Name, c.Data, c.QueueLimit, c.NetworkRetry = "not a name", "relative", 5, 0 },
 			[]string{"name:", "data:", "queue_limit:", "network_retry:"}},
 		{"connection", func(c *Config) { c.Connections = []ConnectionConfig{{Capture: "guess", Target: "x"}} },
-			[]string{"connections[0]", "set:", "address:", "capture:", "auto, stacked or inotify", "rules"}},
+			[]string{"connections[0]", "set:", "address:", "capture:", "auto, stacked, fanotify or inotify", "rules"}},
 		{"damaged state", func(c *Config) { c.Data = state("damaged", "{oops") }, []string{"state.json", "damaged", "move"}},
 		{"state of a later version", func(c *Config) { c.Data = state("later", `{"version": 99}`) }, []string{"version 99", "move the data directory away"}},
 	} {

@@ -28,11 +28,13 @@ type captured struct {
 	backend capture.Backend
 	tree    mirror.Tree
 	stacked *stacked.Capture // nil for other backends
-	hints   *hintFan         // nil for stacked
+	hints   *hintFan         // of stacked: what went past the mount; nil where that is not watched
+	sync    func() error     // hands on what happened before the call; nil: it cannot
+	ctx     context.Context  // of the capture
 	cancel  context.CancelFunc
 	done    chan struct{}
 	err     error // why it stopped; set before done is closed
-	users   int   // connections; an inotify capture ends with its last one
+	users   int   // connections; others than stacked ones end with the last
 }
 
 // treeAdapter gives the mirror its interfaces: lower's methods return its own types.
@@ -153,6 +155,7 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 	}
 	c := &captured{dir: resolved, name: "stacked", backend: b, tree: treeAdapter{b.Tree()}, stacked: b, done: make(chan struct{})}
 	n.serve(c)
+	n.watchBypass(c, b.Tree())
 	return c, nil
 }
 
@@ -195,7 +198,7 @@ func (n *Node) startInotify(dir string) (*captured, error) {
 // serve runs the backend until it is told to stop or fails. n.mu is held.
 func (n *Node) serve(c *captured) {
 	ctx, cancel := context.WithCancel(n.ctx)
-	c.cancel = cancel
+	c.ctx, c.cancel = ctx, cancel
 	n.captures[c.dir] = c
 	n.events.Clear(event.About{Dir: c.dir}, event.CaptureFailed)
 	n.wait.Add(1)

@@ -158,9 +158,9 @@ func (c *ConnectionConfig) validate() error {
 		errs = append(errs, fmt.Errorf("address: %q: HOST:PORT of the target", c.Address))
 	}
 	switch c.Capture {
-	case "", "auto", "stacked", "inotify":
+	case "", "auto", "stacked", "fanotify", "inotify":
 	default:
-		errs = append(errs, fmt.Errorf("capture: %q: auto, stacked or inotify", c.Capture))
+		errs = append(errs, fmt.Errorf("capture: %q: auto, stacked, fanotify or inotify", c.Capture))
 	}
 	if len(c.Map) > 0 && c.Base != "" {
 		errs = append(errs, errors.New("map and base: give one of them"))

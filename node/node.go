@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"understudy/applier"
+	"understudy/capture/fanotify"
 	"understudy/capture/holder"
 	"understudy/control"
 	"understudy/event"
@@ -62,6 +63,7 @@ type Node struct {
 	joining  sync.Mutex // one join or leave at a time
 	mu       sync.Mutex // guards the maps and nextID
 	captures map[string]*captured
+	hub      *fanotify.Hub // made at its first use
 	conns    map[int]*Connection
 	replicas map[string]*replica
 	// wrapFeed lets tests watch what is applied; set before replicas open.
@@ -82,7 +84,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	st, err := openState(cfg.Data)
+	st, err := openState(cfg.Data, log)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +100,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n.openHolder(holderWait) // again, if another daemon was just ending
 	// The data directory is ours from here on; read again what another may have written.
-	if n.state, err = openState(cfg.Data); err == nil && made {
+	if n.state, err = openState(cfg.Data, log); err == nil && made {
 		err = n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
 	}
 	if err != nil {

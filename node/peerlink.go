@@ -171,15 +171,20 @@ type hintSink struct {
 }
 
 func (h hintSink) Dirty(path string, deep bool) {
-	switch {
-	case h.rel == "" || path == h.rel:
-	case repset.Within("/"+h.rel, "/"+path):
-	case repset.Within("/"+path, "/"+h.rel) && deep:
-		path = h.rel
-	default:
-		return
+	if path, deep, ok := h.within(path, deep); ok {
+		h.m.Dirty(h.root, path, deep)
 	}
-	h.m.Dirty(h.root, path, deep)
+}
+
+// within is a hint as it concerns the root; ok: it does.
+func (h hintSink) within(path string, deep bool) (string, bool, bool) {
+	switch {
+	case h.rel == "" || path == h.rel || repset.Within("/"+h.rel, "/"+path):
+		return path, deep, true
+	case repset.Within("/"+path, "/"+h.rel) && deep:
+		return h.rel, true, true
+	}
+	return "", false, false
 }
 
 var _ capture.HintSink = hintSink{}
