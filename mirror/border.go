@@ -140,8 +140,11 @@ func (b *Border) link(p place, o *fileop.Op) {
 	}
 	m := b.m
 	m.mu.Lock()
-	m.put(o)
 	r := m.run
+	if r == nil && !m.everything(p) {
+		m.unquiet(false)
+	}
+	m.put(o)
 	need := b.needs(r, o.Obj, o.Parent)
 	if r == nil && !m.everything(p) {
 		need, r = true, m.follow()
@@ -182,6 +185,7 @@ func (m *Mirror) sent() {
 	defer m.mu.Unlock()
 	if m.entries--; m.entries == 0 {
 		m.idle.Broadcast()
+		m.calm()
 	}
 }
 
@@ -203,6 +207,7 @@ func (b *Border) copyRange(p place, o *fileop.Op) {
 		m.mu.Unlock()
 		return
 	}
+	m.unquiet(false)
 	m.entries++
 	m.mu.Unlock()
 	defer m.sent()
@@ -225,7 +230,7 @@ func (b *Border) copied(p place, o *fileop.Op, to string) error {
 		return err
 	}
 	defer f.Close()
-	return b.writes(f, fileop.Op{Tree: o.Tree, Obj: o.Obj2, Path: to, Mtime: o.Mtime, Nlink: o.Nlink}, o.Off2, o.Off2+o.Len)
+	return b.writes(f, fileop.Op{Tree: o.Tree, Obj: o.Obj2, Path: to, Mtime: o.Mtime, Nlink: o.Nlink, Token: o.Token}, o.Off2, o.Off2+o.Len)
 }
 
 // writes sends the content of f from off to end as write operations like like.

@@ -45,6 +45,12 @@ type Config struct {
 	Pace func() time.Duration
 	// LinkTarget rewrites the target of a symbolic link at path (B5.31); nil: as it is.
 	LinkTarget func(path, target string) string
+	// Busy is told, before its first record, that more than single live operations is
+	// under way (a run, an arrival), and when all of it is logged and the target holds the
+	// whole set. all: if it did not reach its end, equal dates and sizes prove nothing;
+	// else only those of files that change from now on. nil: nobody wants to know. It is
+	// called under locks and must not block.
+	Busy func(busy, all bool)
 	// Problem is told of everything that could not be read; nil: only logged. It must
 	// not block.
 	Problem func(path string, err error)
@@ -77,6 +83,8 @@ type Mirror struct {
 	mu      sync.Mutex // the order of name operations against what the mirror has sent; no system calls inside
 	run     *run       // guarded by mu; nil: none
 	entries int        // guarded by mu: border operations that are about to send entries
+	works   int        // guarded by mu: border operations of several records under way
+	busy    bool       // guarded by mu: what Config.Busy was told last
 	idle    *sync.Cond // on mu: entries became 0
 	wake    chan struct{}
 	lastRun int64                   // guarded by mu: number of the last run
@@ -104,7 +112,7 @@ func New(cfg Config, log *slog.Logger) *Mirror {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	m := &Mirror{cfg: cfg, log: log, wake: make(chan struct{}, 1), lastRun: time.Now().UnixNano()}
+	m := &Mirror{cfg: cfg, log: log, wake: make(chan struct{}, 1), lastRun: time.Now().UnixNano(), busy: true}
 	m.idle = sync.NewCond(&m.mu)
 	m.rules.Store(&cfg.Rules)
 	m.gate.init()

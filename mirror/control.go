@@ -87,6 +87,7 @@ func (m *Mirror) Aborted() {
 func (m *Mirror) lost() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.unquiet(true)
 	m.put(&fileop.Op{Kind: fileop.MirrorAbort, Len: m.lastRun})
 	m.doubt()
 	m.touched.addAll()

@@ -83,7 +83,7 @@ func TestTable(t *testing.T) {
 			p.create("missing")
 			p.write("missing", 0, body)
 			n := p.logged()
-			p.m = New(p.m.cfg, nil) // a new connection: nobody saw what changed
+			p.anew() // a new connection: nobody saw what changed
 			p.run(t, row.o)
 			sent := map[string]int64{}
 			p.wire.onPut, p.wire.lagging = nil, false
@@ -151,7 +151,7 @@ func TestLiveWriteOnStaleFile(t *testing.T) {
 	sinks := p.sinks
 	p.sinks = nil
 	p.write("f", 10, []byte("nobody saw this"))
-	p.m = New(p.m.cfg, nil)
+	p.anew()
 	for i := range sinks {
 		sinks[i] = p.m.Border(i)
 	}

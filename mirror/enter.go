@@ -73,7 +73,7 @@ func (b *Border) enter(p place, o *fileop.Op, e fileop.Entry, to end, old fileop
 	dir := isDir(e.Attr.Mode)
 	if !dir && e.Nlink <= 1 && (!isReg(e.Attr.Mode) || e.Size <= inlineFile) {
 		l := fileop.Op{Kind: fileop.Link, Tree: o.Tree, Time: o.Time, Obj: e.Obj, Parent: to.parent, Name: to.name,
-			Obj2: old, Last: last, PMtime: to.pmtime, Path: to.path, Nlink: e.Nlink}
+			Obj2: old, Last: last, PMtime: to.pmtime, Path: to.path, Nlink: e.Nlink, Token: o.Token}
 		if err := b.inline(p, &l, e); err != nil {
 			b.lostSight(p, to.path, err)
 		}
@@ -106,7 +106,7 @@ func (b *Border) inline(p place, l *fileop.Op, e fileop.Entry) error {
 		if err != nil {
 			return err
 		}
-		like := fileop.Op{Tree: l.Tree, Time: l.Time, Obj: l.Obj, Path: l.Path, Attr: &self.Attr, Xattrs: self.Xattrs}
+		like := fileop.Op{Tree: l.Tree, Time: l.Time, Obj: l.Obj, Path: l.Path, Attr: &self.Attr, Xattrs: self.Xattrs, Token: l.Token}
 		c := like
 		c.Kind = fileop.Create
 		b.m.put(&c)
@@ -123,7 +123,7 @@ func (b *Border) inline(p place, l *fileop.Op, e fileop.Entry) error {
 
 // inlineData sends what is not a hole.
 func (b *Border) inlineData(f File, like *fileop.Op, size int64) error {
-	w := fileop.Op{Tree: like.Tree, Time: like.Time, Obj: like.Obj, Path: like.Path, Mtime: like.Attr.Mtime}
+	w := fileop.Op{Tree: like.Tree, Time: like.Time, Obj: like.Obj, Path: like.Path, Mtime: like.Attr.Mtime, Token: like.Token}
 	off := int64(0)
 	for off < size {
 		start, end, err := f.Data(off)
@@ -176,7 +176,7 @@ func (b *Border) inlineNode(p place, l *fileop.Op, e fileop.Entry) error {
 		return fmt.Errorf("look again: %w", err)
 	}
 	if !sameAttrs(&now, &e) {
-		b.m.put(&fileop.Op{Kind: fileop.SetAttr, Tree: l.Tree, Obj: l.Obj, Attr: &now.Attr, Path: l.Path})
+		b.m.put(&fileop.Op{Kind: fileop.SetAttr, Tree: l.Tree, Obj: l.Obj, Attr: &now.Attr, Path: l.Path, Token: l.Token})
 	}
 	return nil
 }

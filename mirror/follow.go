@@ -33,6 +33,7 @@ func (m *Mirror) follow() *run {
 // start makes a new run the present one; from its MirrorBegin on the border knows of
 // it. exact: the target knows nothing that the run has not sent. m.mu is held.
 func (m *Mirror) start(o Options, exact bool) *run {
+	m.unquiet(false)
 	m.lastRun++
 	r := &run{m: m, id: m.lastRun, opts: o, seen: newSeen(exact), estimate: firstCredit, follow: !exact}
 	m.put(&fileop.Op{Kind: fileop.MirrorBegin, Len: r.id})

@@ -61,13 +61,19 @@ func newPairAt(t testing.TB, rules func(dir string) Rules, compare bool, sub str
 	if rules == nil {
 		rules = func(dir string) Rules { return all{dir} }
 	}
-	cfg := Config{Roots: []Root{{Tree: p.tree, TreePath: p.dir, Dir: join(p.dir, sub)}}, Rules: rules(p.dir), Log: p.wire, BlockSize: 4096}
+	cfg := Config{Roots: []Root{{Tree: p.tree, TreePath: p.dir, Dir: join(p.dir, sub)}}, Rules: rules(p.dir), Log: p.wire, BlockSize: 4096, Busy: p.wire.tellBusy}
 	if compare {
 		cfg.Target = p.wire
 	}
 	p.m = New(cfg, nil)
 	p.sinks = []*Border{p.m.Border(0)}
 	return p
+}
+
+// anew gives the pair a mirror that knows nothing.
+func (p *pair) anew() {
+	p.wire.busy.Store(true)
+	p.m = New(p.m.cfg, nil)
 }
 
 func (p *pair) run(t testing.TB, o Options) {

@@ -186,6 +186,7 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) error {
 	m.running.Lock()
 	defer m.running.Unlock()
+	defer m.work()()
 	o := Options{Mode: Full}
 	if m.cfg.Target != nil {
 		o = Options{Mode: Diff, Checksum: true}

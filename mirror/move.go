@@ -37,8 +37,10 @@ func (b *Border) rename(p place, o *fileop.Op) {
 		b.pass(p, o, from, to)
 		return
 	case !swap:
+		defer b.m.work()()
 		b.move(p, o, from, to)
 	default:
+		defer b.m.work()()
 		b.exchange(p, o, from, to)
 	}
 }
@@ -202,7 +204,7 @@ func (b *Border) find(p place, path string, obj fileop.ObjID) (fileop.Entry, err
 func (b *Border) remove(o *fileop.Op, obj fileop.ObjID, from end, e fileop.Entry) {
 	dir := isDir(e.Attr.Mode)
 	u := fileop.Op{Kind: fileop.Unlink, Tree: o.Tree, Time: o.Time, Obj: obj, Parent: from.parent, Name: from.name,
-		PMtime: from.pmtime, Path: from.path, Last: dir || e.Nlink <= 1}
+		PMtime: from.pmtime, Path: from.path, Last: dir || e.Nlink <= 1, Token: o.Token}
 	if dir {
 		u.Kind, u.Flags = fileop.Rmdir, fileop.FlagTree
 	}

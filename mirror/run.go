@@ -219,6 +219,7 @@ func (r *run) end() (more bool, err error) {
 		m.whole = true
 		m.touched.clear()
 	}
+	m.calm()
 	return false, nil
 }
 

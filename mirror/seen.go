@@ -163,6 +163,13 @@ func (s *shiftLog) note(k seenKey, seq fileop.Seq) {
 	s.at[k] = seq
 }
 
+// below says that any file may have been shifted up to an operation.
+func (s *shiftLog) below(seq fileop.Seq) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.floor = max(s.floor, seq)
+}
+
 func (s *shiftLog) last(k seenKey) fileop.Seq {
 	s.mu.Lock()
 	defer s.mu.Unlock()

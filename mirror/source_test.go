@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -88,6 +89,7 @@ type source struct {
 	locks *locks
 	world sync.RWMutex // a directory that moves changes paths: nobody else acts then
 	sinks []*Border
+	token atomic.Uint64
 }
 
 func newSource(t testing.TB) *source {
@@ -113,6 +115,7 @@ func (s *source) close() {
 func (s *source) path(rel string) string { return filepath.Join(s.dir, rel) }
 
 func (s *source) put(op *fileop.Op) {
+	op.Token = s.token.Add(1)
 	for _, b := range s.sinks {
 		b.Put(op)
 	}
@@ -459,9 +462,18 @@ type wire struct {
 	sizes   []int64 // bytes of content of each of ops
 	bytes   int64   // content in mirror records
 	down    atomic.Bool
+
+	busy  atomic.Bool     // what Config.Busy said
+	quiet map[uint64]bool // requests whose first record was put in a quiet moment
 }
 
-func newWire() *wire { return &wire{rep: newReplica(), rnd: rand.New(rand.NewPCG(1, 2))} }
+func (w *wire) tellBusy(busy, _ bool) { w.busy.Store(busy) }
+
+func newWire() *wire {
+	w := &wire{rep: newReplica(), rnd: rand.New(rand.NewPCG(1, 2))}
+	w.busy.Store(true) // until it is told otherwise
+	return w
+}
 
 func (w *wire) Put(op *fileop.Op) (fileop.Seq, error)       { return w.add(op, fileop.LaneQueue) }
 func (w *wire) PutMirror(op *fileop.Op) (fileop.Seq, error) { return w.add(op, fileop.LaneMirror) }
@@ -493,6 +505,7 @@ func (w *wire) add(op *fileop.Op, lane fileop.Lane) (fileop.Seq, error) {
 		w.bytes += int64(len(o.Data))
 	}
 	op.Seq, op.Other = o.Seq, o.Other
+	w.checkBusy(&o, lane)
 	w.ops = append(w.ops, o)
 	w.sizes = append(w.sizes, int64(len(op.Data)))
 	if w.onPut != nil {
@@ -502,6 +515,30 @@ func (w *wire) add(op *fileop.Op, lane fileop.Lane) (fileop.Seq, error) {
 		w.catchUp(w.rnd.IntN(20))
 	}
 	return o.Seq, nil
+}
+
+// checkBusy notes what a kill would not leave whole: records beyond the first of one
+// request, or mirror records, in a moment that is called quiet; and records that do not
+// name their request.
+func (w *wire) checkBusy(o *fileop.Op, lane fileop.Lane) {
+	busy := w.busy.Load()
+	mark := o.Kind == fileop.MirrorBegin || o.Kind == fileop.MirrorEnd || o.Kind == fileop.MirrorAbort
+	switch {
+	case lane == fileop.LaneMirror || mark:
+		if !busy {
+			w.err = errors.Join(w.err, fmt.Errorf("%s in a quiet moment", o.Kind))
+		}
+	case o.Token == 0:
+		w.err = errors.Join(w.err, fmt.Errorf("%s does not name its request", o.Kind))
+	default:
+		if w.quiet[o.Token] {
+			w.err = errors.Join(w.err, fmt.Errorf("%s is a further record of a request that began in a quiet moment", o.Kind))
+		}
+		if w.quiet == nil {
+			w.quiet = map[uint64]bool{}
+		}
+		w.quiet[o.Token] = !busy
+	}
 }
 
 // catchUp applies the next n records. w.mu is held.

@@ -90,6 +90,7 @@ func (r *run) leaves(lost bool) {
 
 // doubt notes that the target may be older than live operations assume. m.mu is held.
 func (m *Mirror) doubt() {
+	m.unquiet(false)
 	m.whole = false
 	m.touched.off.Store(false)
 }
