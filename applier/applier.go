@@ -41,6 +41,7 @@ type Applier struct {
 	aborted     fileop.Seq // mirror records up to here are not waited for
 	credit      int        // bytes of mirror data since OnMirrorApplied
 	ck          checkpoints
+	touched     *touchedSet // by records since the source\'s clean mark
 	unclean     bool
 	otherEpoch  bool        // unclean: the catalog is of an epoch whose operations are gone
 	ghosts      ghostWindow // names of ours the catalog may not know
@@ -56,6 +57,7 @@ type Applier struct {
 	stopped chan struct{}
 
 	mu      sync.Mutex // guards what follows
+	past    *InFlight  // of the epoch before
 	shown   Position
 	durable Position
 	stats   Stats
@@ -119,6 +121,9 @@ func (a *Applier) open() (err error) {
 	a.rebooted = ok && m.BootID != a.boot || a.doubtful
 	if a.rebuilt {
 		a.pos, a.otherEpoch = Position{Epoch: a.cfg.Epoch, Remirror: true}, true
+	}
+	if a.touched, a.past, err = openTouched(a.cfg.StateDir, a.cfg.Epoch, a.unclean || a.rebuilt); err != nil {
+		return err
 	}
 	a.ghosts = m.Ghosts
 	if a.unclean && a.rebooted {
@@ -257,6 +262,9 @@ func (a *Applier) release() {
 	}
 	if a.high != nil {
 		a.high.close()
+	}
+	if a.touched != nil {
+		a.touched.close()
 	}
 	if a.intents != nil {
 		a.intents.close()

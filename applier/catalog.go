@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"understudy/fileop"
+	"understudy/internal/idlog"
 )
 
 // Buckets: objects by key; children by directory and name; and the position.
@@ -247,6 +248,7 @@ type change struct{ k, v []byte } // nil v: remove
 type batch struct {
 	objects, names []change
 	meta           meta
+	touched        *idlog.Batch // goes to its own file first; nil: nothing new
 }
 
 // freeze moves the changes into a batch. The layer before must be committed (thaw).

@@ -55,6 +55,7 @@ func (a *Applier) beginCheckpoint(ctx context.Context) error {
 	}
 	a.ck.gen = gen
 	b := a.cat.freeze(a.meta())
+	b.touched = a.touched.take()
 	a.count(func(s *Stats) { s.Objects += uint64(len(b.objects)) })
 	a.ck.frozen, a.ck.last, a.ck.bytes, a.ck.busy = a.pos, time.Now(), 0, true
 	if failpoint.Planted(failpoint.PlantConfirmEarly) {
@@ -73,7 +74,10 @@ func (a *Applier) makeDurable(ctx context.Context, b *batch) error {
 		if err == nil {
 			failpoint.Hit(failpoint.SyncAfter)
 			failpoint.Hit(failpoint.PositionBefore)
-			if err = a.cat.commit(b); err == nil {
+			if err = a.syncTouched(b.touched); err == nil {
+				err = a.cat.commit(b)
+			}
+			if err == nil {
 				failpoint.Hit(failpoint.PositionAfter)
 				return nil
 			}
@@ -117,6 +121,7 @@ func (a *Applier) endCheckpoint(err error) error {
 	a.ck.busy = false
 	if err != nil {
 		a.cat.unfreeze()
+		a.touched.lost()
 		a.ck.frozen = a.durable
 		return err
 	}

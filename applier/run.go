@@ -141,6 +141,7 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
 	a.skipMirror(min(op.Other, a.aborted))
 	a.high.set(a.pos.Epoch, op.Seq)
+	a.touched.add(op)
 	failpoint.Hit(failpoint.ApplyBefore)
 	if err := a.exec(ctx, op); err != nil {
 		return err
@@ -161,6 +162,7 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
 }
 
 func (a *Applier) doMirror(ctx context.Context, op *fileop.Op) error {
+	a.touched.add(op)
 	failpoint.Hit(failpoint.MirrorBefore)
 	if err := a.exec(ctx, op); err != nil {
 		return err
@@ -197,7 +199,9 @@ func (a *Applier) beginFrame(it *laneItem) error {
 		r := f.Records()
 		var op fileop.Op
 		if ok, err := r.Next(&op); err == nil && ok && op.Kind == fileop.Gap {
-			a.newEpoch(f.Epoch)
+			if err := a.newEpoch(f.Epoch); err != nil {
+				return err
+			}
 		}
 	}
 	if err := f.Follows(a.pos.Epoch, a.pos.FrameLast, a.pos.Chain); err != nil {
@@ -206,12 +210,17 @@ func (a *Applier) beginFrame(it *laneItem) error {
 	return nil
 }
 
-func (a *Applier) newEpoch(e fileop.Epoch) {
+func (a *Applier) newEpoch(e fileop.Epoch) error {
 	a.pos = Position{Epoch: e, Remirror: a.pos.Remirror}
 	a.aborted = 0
 	clear(a.lists)
 	// Marks and saves belong to numbers of the old epoch; no restart goes back there.
 	clear(a.marks)
+	past, err := a.touched.begin(e)
+	a.mu.Lock()
+	a.past = past
+	a.mu.Unlock()
+	return err
 }
 
 func (a *Applier) endFrame(it *laneItem) {
