@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"understudy/control"
+	"understudy/fileop"
 	"understudy/event"
 	"understudy/repset"
 )
@@ -73,12 +74,12 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		old.abortMirror(req.AbortTo)
 		return old, nil
 	}
-	known, held := false, int64(0)
+	known, held, epoch := false, int64(0), fileop.Epoch(0)
 	var err error
 	n.state.read(func(d *stateData) {
 		var before joinInfo
 		before, known = d.Replicas[req.Info.key()]
-		held = before.Since
+		held, epoch = before.Since, before.Epoch
 		err = checkOverlap(d.Replicas, &req.Info)
 	})
 	if err != nil {
@@ -86,6 +87,9 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	}
 	if err := checkTargets(req, known); err != nil {
 		return nil, err
+	}
+	if old == nil && known {
+		n.dropEpoch(ctx, &req.Info, epoch)
 	}
 	if old != nil {
 		old.applyReceived(ctx) // a catalog that ends in good order leaves nothing to guess

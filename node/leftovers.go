@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"understudy/fileop"
 	"understudy/stream"
 )
 
@@ -40,4 +41,17 @@ func (n *Node) hasReplica(q stream.Stored) (has bool) {
 		}
 	})
 	return has
+}
+
+// dropEpoch deletes the target queue of an epoch that did not open again and is given up.
+func (n *Node) dropEpoch(ctx context.Context, info *joinInfo, epoch fileop.Epoch) {
+	queues, err := n.srv.Stored(ctx)
+	for _, q := range queues {
+		if q.Target && q.Epoch == epoch && q.Source == stream.Token(info.Source) && q.Connection == stream.Token(info.Connection) {
+			err = n.srv.DeleteStored(ctx, q)
+		}
+	}
+	if err != nil {
+		n.log.Warn("target queue of an ended epoch not deleted", "err", err)
+	}
 }

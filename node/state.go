@@ -1,16 +1,10 @@
 package node
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"log/slog"
 	"sync"
 
 	"understudy/fileop"
-	"understudy/internal/atomicfile"
 	"understudy/repset"
 )
 
@@ -19,8 +13,10 @@ const stateVersion = 1
 // state is what a node remembers over a restart, one small file replaced whole.
 // All methods may be called by several goroutines.
 type state struct {
-	path string
-	mu   sync.Mutex
+	dir string
+	log *slog.Logger
+
+	mu   sync.Mutex // guards what follows
 	data stateData
 }
 
@@ -33,6 +29,8 @@ type stateData struct {
 	Replicas    map[string]joinInfo `json:"replicas"`
 	Sets        []repset.Set        `json:"sets,omitempty"`     // by name, regardless of case
 	Machines    map[string]string   `json:"machines,omitempty"` // name to host:port
+	Written     uint64              `json:"written"`            // how often: the newer copy counts
+	Checksum    string              `json:"checksum"`           // of the file (statefile.go); last
 }
 
 // storedConnection is a connection of this machine as source.
@@ -45,22 +43,15 @@ type storedConnection struct {
 	StoppedAt fileop.Time `json:"stopped_at"`
 }
 
-// openState reads the state file of a data directory, or begins an empty one.
-func openState(dir string) (*state, error) {
-	s := &state{path: filepath.Join(dir, "state.json"), data: stateData{Version: stateVersion, Replicas: map[string]joinInfo{}}}
-	raw, err := os.ReadFile(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, nil
-	}
+// openState reads the state of a data directory, or begins an empty one.
+func openState(dir string, log *slog.Logger) (*state, error) {
+	s := &state{dir: dir, log: log, data: stateData{Version: stateVersion}}
+	d, found, err := loadState(dir, log)
 	if err != nil {
-		return nil, fmt.Errorf("read state: %w", err)
+		return nil, err
 	}
-	if err := json.Unmarshal(raw, &s.data); err != nil {
-		return nil, fmt.Errorf("read state %s: damaged: %w; put back a copy, or move the file away and connect anew", s.path, err)
-	}
-	if s.data.Version != stateVersion {
-		return nil, fmt.Errorf("read state %s: version %d, this program writes version %d: use the program that wrote it, or move the data directory away",
-			s.path, s.data.Version, stateVersion)
+	if found {
+		s.data = d
 	}
 	if s.data.Replicas == nil {
 		s.data.Replicas = map[string]joinInfo{}
@@ -73,11 +64,8 @@ func (s *state) update(change func(*stateData)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.data)
-	raw, err := json.MarshalIndent(&s.data, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write state: %w", err)
-	}
-	return atomicfile.Write(s.path, append(raw, '\n'), 0o600)
+	s.data.Written++
+	return writeState(s.dir, s.data)
 }
 
 // read gives f the state; f keeps nothing of it.

@@ -269,8 +269,5 @@ func (r *Receiver) Delete(ctx context.Context) error {
 	r.mu.Lock()
 	r.keep = 0 // no purge of what is deleted
 	r.mu.Unlock()
-	if err := r.Close(ctx); err != nil {
-		return err
-	}
-	return r.st.delete(ctx)
+	return errors.Join(r.Close(ctx), r.st.delete(ctx))
 }

@@ -14,10 +14,11 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
+// probeEvery spaces the questions whether the store works. What a journal finds out
+// by itself is acted on at once.
+var probeEvery = 5 * time.Second
+
 const (
-	// probeEvery spaces the questions whether the store works. What a journal finds out
-	// by itself is acted on at once.
-	probeEvery = 5 * time.Second
 	// restartFirst and restartMax space restarts of a store that does not come to work,
 	// because its disk is full or gone.
 	restartFirst = time.Second

@@ -8,7 +8,7 @@ import (
 
 // stallCheck is how long a reader hears nothing before the store is asked whether there
 // is something to hear.
-const stallCheck = 5 * time.Second
+var stallCheck = 5 * time.Second
 
 // stall notices a frame that is stored and never delivered: one whose header bytes were
 // damaged on the way is dropped by the client library without a word to its reader.

@@ -53,6 +53,7 @@ var allowed = map[string][]string{
 	"internal/model":      {"fileop", "internal/sametree"},
 	"internal/exercise":   {},
 	"internal/powercut":   {},
+	"internal/testdamage": {},
 	"internal/testfuse":   {},
 	"internal/testnode":   {"*"},
 	"internal/arch":       {},
