@@ -34,6 +34,7 @@ type LinkConfig struct {
 	Addr   string // host:port
 	Secret string
 	Name   string // of this machine
+	Later  bool   // connect in the background: the link is down at first
 	Log    *slog.Logger
 }
 
@@ -57,7 +58,7 @@ const (
 )
 
 // Dial connects to a peer. Later interruptions heal by themselves, a first connection
-// that fails is an error.
+// that fails is an error, unless it comes later.
 func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	key, pub, err := peerkey.Derive(cfg.Secret)
 	if err != nil {
@@ -67,9 +68,16 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 		cfg.Log = slog.Default()
 	}
 	l := &Link{gen: 1, up: [2]bool{true, true}, changed: make(chan struct{})}
+	if cfg.Later {
+		l.gen, l.up = 0, [2]bool{}
+	}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
 		d := &linkDialer{first: ctx}
-		nc, err := nats.Connect("nats://"+cfg.Addr, nats.Name(Token(cfg.Name)+"/"+kind), peerkey.Login(key, pub),
+		later := func(*nats.Options) error { return nil }
+		if cfg.Later {
+			later = l.later(d, conn)
+		}
+		nc, err := nats.Connect("nats://"+cfg.Addr, later, nats.Name(Token(cfg.Name)+"/"+kind), peerkey.Login(key, pub),
 			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
 			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),

@@ -137,6 +137,9 @@ func subscribe(nc *nats.Conn, subject string, fn func(data []byte)) (stop func()
 	if err := sub.SetPendingLimits(-1, handlerQueue); err != nil {
 		return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 	}
+	if !nc.IsConnected() {
+		return func() { _ = sub.Unsubscribe() }, nil // the peer is told when it is back
+	}
 	if err := nc.FlushTimeout(requestTimeout); err != nil {
 		_ = sub.Unsubscribe()
 		return nil, fmt.Errorf("subscribe %s: %w", subject, connError(err))

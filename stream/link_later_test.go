@@ -1,0 +1,47 @@
+package stream
+
+import (
+	"testing"
+	"time"
+)
+
+// TestLinkComesLater: a link that is dialled while its peer is down is there at once,
+// and up when the peer is; subscriptions made meanwhile work.
+func TestLinkComesLater(t *testing.T) {
+	dst := startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Secret: testSecret})
+	p := newProxy(t, dst.Addr().String())
+	p.cut(true)
+	began := time.Now()
+	l, err := Dial(testCtx(t), LinkConfig{Addr: p.addr(), Secret: testSecret, Name: "alpha", Later: true, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if l.Up() || l.Generation() != 0 {
+		t.Fatal("up before it can be")
+	}
+	got := make(chan string, 1)
+	stop, err := l.Subscribe(AckSubject("alpha", "c", 1), func(b []byte) {
+		select {
+		case got <- string(b):
+		default:
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	p.heal()
+	eventually(t, "the link is up", func() bool { return l.Up() && l.Generation() == 1 })
+	eventually(t, "a message arrives", func() bool {
+		if err := dst.Publish(AckSubject("alpha", "c", 1), []byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		return len(got) > 0
+	})
+	p.cut(false)
+	eventually(t, "the link is up again", func() bool { return l.Up() && l.Generation() > 1 })
+}
