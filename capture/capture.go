@@ -106,6 +106,10 @@ type Stats struct {
 	Foreign    uint64 // changes that went past a stacked mount
 }
 
+// ErrLeave, as the cause with which the context of Run ends, means that another process
+// goes on with the capture: what a Backend can leave to it stays as it is.
+var ErrLeave = errors.New("another process goes on")
+
 // ErrBusy: the directory is captured already, here or by another daemon.
 var ErrBusy = errors.New("directory is captured already")
 

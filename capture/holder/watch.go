@@ -31,6 +31,7 @@ type Progress struct {
 	Taken    atomic.Uint64 // requests read from the kernel
 	Answered atomic.Uint64 // requests answered or needing no answer
 	Full     atomic.Uint64 // not 0: as many requests are served as may be, none is read
+	Serving  atomic.Uint64 // id of the process that serves, 0: none does yet
 }
 
 // watched is what the holder saw of a connection last.
@@ -72,7 +73,7 @@ func (s *server) hung() string {
 		return fmt.Sprintf("no sign of life for %v", quiet.Round(time.Second))
 	}
 	for name, it := range s.items {
-		if m, ok := mountOf(name, it); ok && it.stuck(m, s.cfg.Watchdog) {
+		if m, ok := mountOf(name, it); ok && it.stuck(m, s.owner.pid, s.cfg.Watchdog) {
 			return fmt.Sprintf("requests at %s wait and none is taken for %v", m.Root, s.cfg.Watchdog)
 		}
 	}
@@ -82,7 +83,7 @@ func (s *server) hung() string {
 // stuck reports whether requests wait in the kernel, and none has been taken for the
 // given time. A slow disk is no reason: requests being served are not waiting. Where as
 // many are served as may be, none of them ending counts.
-func (it *item) stuck(m Mount, limit time.Duration) bool {
+func (it *item) stuck(m Mount, pid int32, limit time.Duration) bool {
 	p, done := it.progress()
 	if p == nil {
 		return false
@@ -90,7 +91,7 @@ func (it *item) stuck(m Mount, limit time.Duration) bool {
 	defer done()
 	now := watched{taken: p.Taken.Load(), answered: p.Answered.Load()}
 	waiting, err := mounts.Waiting(m.Minor)
-	unread := err == nil && waiting > now.taken-now.answered
+	unread := err == nil && waiting > now.taken-now.answered && p.Serving.Load() == uint64(pid)
 	moved := now.taken != it.seen.taken || p.Full.Load() != 0 && now.answered != it.seen.answered
 	if !unread || moved || it.seen.at.IsZero() {
 		now.at = time.Now()

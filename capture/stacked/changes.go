@@ -16,6 +16,7 @@ type changes struct {
 	ops    []*fileop.Op
 	path   string // of n, once known
 
+	it          *intent
 	attrChanged bool // emit adds the full state
 	atime       bool // the access time was set
 }
@@ -27,7 +28,12 @@ func (f *fileSystem) change(n *node, fd int, do func(*changes) error) error {
 	defer f.locks.unlock(l)
 	c := changes{f: f, n: n, fd: fd}
 	err := do(&c)
+	if failPoint("after call"); err != nil {
+		f.open.withdraw(c.it)
+		c.it = nil
+	}
 	c.emit()
+	c.it.told()
 	return err
 }
 
@@ -61,6 +67,6 @@ func (c *changes) emit() {
 		}
 	}
 	if len(c.ops) > 0 {
-		c.f.sinks.emit(c.ops...)
+		c.f.emitFor(c.it, c.ops...)
 	}
 }

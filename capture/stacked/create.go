@@ -19,6 +19,7 @@ type making struct {
 	mode uint32 // permission bits asked for, without the umask
 	mask uint32 // umask of the caller
 	acl  bool   // the directory has a default ACL, which takes the umask's place
+	it   *intent
 }
 
 // create opens a directory for a new object, makes it under its lock, and answers.
@@ -37,17 +38,23 @@ func (f *fileSystem) create(in *fuse.InHeader, m *making, kind fileop.Kind, targ
 	if m.acl = f.inheritsACL(p, pfd); !m.acl {
 		m.mode &^= m.mask
 	}
-	if m.fd, err = f.caps.as(in.Owner, do); err != nil {
-		return nil, err
+	if m.name == "" || f.tab != nil && absent(pfd, m.name) {
+		m.it = f.open.intend(in.Unique, m.name, "", intentFields{kind: kind, parent: p, mode: m.mode, acl: m.acl})
 	}
-	if n, err = f.made(m, kind, target, out); err != nil {
-		f.undo(m, kind)
+	if m.fd, err = f.caps.as(in.Owner, do); err == nil {
+		failPoint("after call")
+		if n, err = f.made(in.Unique, m, kind, target, out); err != nil {
+			f.undo(m, kind)
+		}
+	}
+	if err != nil {
+		f.open.withdraw(m.it)
 	}
 	return n, err
 }
 
 // made describes the new object to the kernel and to the sinks.
-func (f *fileSystem) made(m *making, kind fileop.Kind, target string, out *fuse.EntryOut) (*node, error) {
+func (f *fileSystem) made(unique uint64, m *making, kind fileop.Kind, target string, out *fuse.EntryOut) (*node, error) {
 	if m.fd < 0 {
 		fd, err := f.fds.retry(func() (int, error) {
 			return unix.Openat(m.pfd, m.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -71,14 +78,19 @@ func (f *fileSystem) made(m *making, kind fileop.Kind, target string, out *fuse.
 			return nil, err
 		}
 	}
-	n, err := f.refer(obj, h, &st, m.p, m.pfd, m.name)
+	n, err := f.refer(unique, obj, h, &st, m.p, m.pfd, m.name)
 	if err != nil {
 		return nil, err
 	}
 	f.entry(n, &st, out)
-	if tapped {
-		f.sinks.emit(&op)
+	if m.name == "" && m.it != nil {
+		f.handOver(n, m.fd)
+		m.it.obj = obj // from here on it can be found again
 	}
+	if tapped {
+		f.emitFor(m.it, &op)
+	}
+	m.it.told()
 	return n, nil
 }
 
@@ -147,6 +159,9 @@ func (f *fileSystem) keep(n *node, fd int) {
 
 // Mkdir makes a directory.
 func (f *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return f.Lookup(nil, &in.InHeader, name, out)
+	}
 	m := &making{name: name, mode: in.Mode & 0o7777, mask: in.Umask}
 	n, err := f.create(&in.InHeader, m, fileop.Mkdir, "", out, func() (int, error) {
 		return -1, unix.Mkdirat(m.pfd, name, m.mode)
@@ -160,6 +175,9 @@ func (f *fileSystem) Mkdir(_ <-chan struct{}, in *fuse.MkdirIn, name string, out
 
 // Mknod makes fifos, sockets, devices, and regular files too.
 func (f *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out *fuse.EntryOut) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return f.Lookup(nil, &in.InHeader, name, out)
+	}
 	kind := fileop.Mknod
 	if typ := in.Mode & unix.S_IFMT; typ == unix.S_IFREG || typ == 0 {
 		kind = fileop.Create
@@ -177,6 +195,9 @@ func (f *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, name string, out
 
 // Symlink makes a symbolic link.
 func (f *fileSystem) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return f.Lookup(nil, in, name, out)
+	}
 	m := &making{name: name}
 	n, err := f.create(in, m, fileop.Symlink, target, out, func() (int, error) {
 		return -1, unix.Symlinkat(target, m.pfd, name)
@@ -191,6 +212,9 @@ func (f *fileSystem) Symlink(_ <-chan struct{}, in *fuse.InHeader, target, name 
 // Create makes a regular file and opens it. A name that is there after all, made
 // behind the kernel's back, is opened instead unless the caller said O_EXCL.
 func (f *fileSystem) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return f.openExisting(cancel, in, name, out)
+	}
 	m := &making{name: name, mode: in.Mode & 0o7777, mask: in.Umask}
 	n, err := f.create(&in.InHeader, m, fileop.Create, "", &out.EntryOut, func() (int, error) {
 		flags := openFlags(in.Flags) | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
@@ -202,7 +226,7 @@ func (f *fileSystem) Create(cancel <-chan struct{}, in *fuse.CreateIn, name stri
 	if err != nil {
 		return status(err)
 	}
-	f.opened(n, m.fd, &out.OpenOut)
+	f.opened(in.Unique, in.Flags, n, m.fd, m.fd, &out.OpenOut)
 	return fuse.OK
 }
 
@@ -225,6 +249,9 @@ func (f *fileSystem) openExisting(cancel <-chan struct{}, in *fuse.CreateIn, nam
 // Tmpfile makes a file without a name. Its descriptor is kept until the kernel forgets
 // it: there may be no other way to give it a name.
 func (f *fileSystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	if it := f.open.settled(in.Unique); it != nil {
+		return f.tmpfileAgain(it, in, out)
+	}
 	m := &making{mode: in.Mode & 0o7777, mask: in.Umask}
 	n, err := f.create(&in.InHeader, m, fileop.Create, "", &out.EntryOut, func() (int, error) {
 		flags := openFlags(in.Flags) | unix.O_TMPFILE | int(in.Flags)&unix.O_EXCL
@@ -242,12 +269,42 @@ func (f *fileSystem) Tmpfile(_ <-chan struct{}, in *fuse.CreateIn, out *fuse.Cre
 	f.fds.give(n, fd)
 	f.fds.pin(n)
 	f.fds.release(n)
-	f.opened(n, m.fd, &out.OpenOut)
+	f.opened(in.Unique, in.Flags, n, m.fd, m.fd, &out.OpenOut)
 	return fuse.OK
 }
 
-// opened enters an open file.
-func (f *fileSystem) opened(n *node, fd int, out *fuse.OpenOut) {
-	out.Fh = f.files.add(&openFile{n: n, fd: fd})
+// opened enters file, an open file of n; fd is any descriptor of n.
+func (f *fileSystem) opened(unique uint64, flags uint32, n *node, fd, file int, out *fuse.OpenOut) {
+	o := &openFile{n: n, fd: file}
+	out.Fh = f.files.add(o)
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	o.at = f.tab.opened(slotFile, out.Fh, unique, n, flags)
+	f.held(n, fd)
+}
+
+// tmpfileAgain answers for a file without a name that was made before.
+func (f *fileSystem) tmpfileAgain(it *intent, in *fuse.CreateIn, out *fuse.CreateOut) fuse.Status {
+	n := f.nodes.find(it.obj)
+	if n == nil {
+		return fuse.EIO
+	}
+	fd, err := f.fds.hold(n)
+	if err != nil {
+		return status(err)
+	}
+	defer f.fds.release(n)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return status(err)
+	}
+	file, err := f.fds.reopen(fd, openFlags(in.Flags))
+	if err != nil {
+		return status(err)
+	}
+	p := f.nodes.get(in.NodeId)
+	_, grant := f.nodes.refer(in.Unique, n.obj, n.handle, st.Mode, p, "")
+	f.open.grant(in.Unique, grant)
+	f.entry(n, &st, &out.EntryOut)
+	f.opened(in.Unique, in.Flags, n, fd, file, &out.OpenOut)
+	return fuse.OK
 }

@@ -34,13 +34,15 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 			return status(err)
 		}
 	}
-	f.opened(n, file, out)
+	f.opened(in.Unique, in.Flags, n, fd, file, out)
 	return fuse.OK
 }
 
 // Release closes an open file.
 func (f *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	if o, ok := f.files.remove(in.Fh); ok {
+		f.tab.drop(o.at)
+		o.n.opens.Add(-1)
 		o.close()
 	}
 }
@@ -194,5 +196,5 @@ func (c *changes) killPriv() {
 	}
 	c.attrChanged = true
 	// The kernel above would go on honouring the bits it remembers.
-	c.f.srv.InodeNotify(c.n.id, -1, 0)
+	c.f.forgetAttributes(c.n.id)
 }

@@ -25,7 +25,11 @@ type fileSystem struct {
 	low     *lowerDir
 	log     *slog.Logger
 	timeout time.Duration
-	srv     *fuse.Server // set by Init, before the first request
+	notify  func([]byte) // writes a notice to the kernel
+	tab     *shared      // what outlives this process; nil: nothing does
+	keeper  Keeper       // of tab and of open objects without a name; nil with tab
+	minor   uint32       // of the mount's device
+	open    *unanswered
 
 	root  *node
 	nodes *nodes
@@ -54,12 +58,9 @@ func newFileSystem(low *lowerDir, cfg Config, log *slog.Logger) (*fileSystem, er
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		low:           low, log: log, timeout: cfg.Timeout, caps: caps,
 		root: root, nodes: newNodes(root), locks: newLockTable(),
-		fds: newDescriptors(low, cfg.MaxDescriptors),
+		fds: newDescriptors(low, cfg.MaxDescriptors), open: newUnanswered(nil, 0),
 	}, nil
 }
-
-// Init is called before the first request.
-func (f *fileSystem) Init(s *fuse.Server) { f.srv = s }
 
 func (f *fileSystem) String() string { return "understudy" }
 

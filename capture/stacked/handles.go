@@ -9,13 +9,15 @@ import (
 // openFile is one open of a regular file.
 type openFile struct {
 	n  *node
-	fd int
+	fd int // -1: not to be opened again after a restart
+	at place
 }
 
 // openDir is one open of a directory.
 type openDir struct {
 	n  *node
 	fd int
+	at place
 
 	mu   sync.Mutex // guards the rest
 	buf  []byte     // entries read below and not yet given out

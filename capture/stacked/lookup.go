@@ -17,7 +17,7 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 		return status(err)
 	}
 	defer f.fds.release(p)
-	err = f.lookup(p, pfd, name, out)
+	err = f.lookup(in.Unique, p, pfd, name, out)
 	if errors.Is(err, unix.ENOENT) {
 		*out = fuse.EntryOut{}
 		out.SetEntryTimeout(f.timeout)
@@ -28,7 +28,7 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 
 // lookup asks twice by name, which is cheaper than opening: the kernel holds the
 // directory meanwhile, so that the name stays with its object.
-func (f *fileSystem) lookup(p *node, pfd int, name string, out *fuse.EntryOut) error {
+func (f *fileSystem) lookup(unique uint64, p *node, pfd int, name string, out *fuse.EntryOut) error {
 	obj, h, st, err := fsx.Identify(pfd, name)
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (f *fileSystem) lookup(p *node, pfd int, name string, out *fuse.EntryOut) e
 	if st.Dev != f.low.dev && isDir(st.Mode) {
 		return unix.EXDEV
 	}
-	n, err := f.refer(obj, h, &st, p, pfd, name)
+	n, err := f.refer(unique, obj, h, &st, p, pfd, name)
 	if err != nil {
 		return err
 	}
@@ -46,9 +46,11 @@ func (f *fileSystem) lookup(p *node, pfd int, name string, out *fuse.EntryOut) e
 
 // refer is nodes.refer which, where handles are not to be had, also opens the object.
 // One without a name is left to the caller.
-func (f *fileSystem) refer(obj fileop.ObjID, h fsx.Handle, st *unix.Stat_t, p *node, pfd int, name string) (*node, error) {
+func (f *fileSystem) refer(unique uint64, obj fileop.ObjID, h fsx.Handle, st *unix.Stat_t, p *node, pfd int, name string) (*node, error) {
 	if len(h.Bytes) > 0 || name == "" {
-		return f.nodes.refer(obj, h, st.Mode, p, name), nil
+		n, grant := f.nodes.refer(unique, obj, h, st.Mode, p, name)
+		f.open.grant(unique, grant)
+		return n, nil
 	}
 	fd, err := f.fds.retry(func() (int, error) {
 		return unix.Openat(pfd, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -56,7 +58,8 @@ func (f *fileSystem) refer(obj fileop.ObjID, h fsx.Handle, st *unix.Stat_t, p *n
 	if err != nil {
 		return nil, err
 	}
-	n := f.nodes.refer(obj, h, st.Mode, p, name)
+	n, grant := f.nodes.refer(unique, obj, h, st.Mode, p, name)
+	f.open.grant(unique, grant)
 	f.fds.give(n, fd)
 	f.fds.release(n)
 	return n, nil
@@ -66,6 +69,7 @@ func (f *fileSystem) refer(obj fileop.ObjID, h fsx.Handle, st *unix.Stat_t, p *n
 func (f *fileSystem) Forget(id, count uint64) {
 	if n := f.nodes.forget(id, count); n != nil {
 		f.fds.forget(n)
+		f.disown(n)
 	}
 }
 

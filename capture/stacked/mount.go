@@ -55,6 +55,9 @@ type Config struct {
 	// Foreign lists who holds descriptors below dir. It is called once, right before
 	// the mount. Nil: nobody is listed.
 	Foreign func(dir string) ([]capture.Foreign, error)
+	// Keeper keeps the session, so that another process can go on with it if this one is
+	// killed. Nil: it ends with this process.
+	Keeper Keeper
 }
 
 func (c Config) withDefaults() Config {
@@ -80,8 +83,9 @@ type Capture struct {
 	cfg     Config
 	log     *slog.Logger
 	fs      *fileSystem
-	srv     *fuse.Server
-	dev     uint32 // device minor of the mount: the name of its connection in fusectl
+	device  *device
+	resumed bool   // goes on with what another process began
+	dev     uint32 // minor of the mount's device: the name of its connection in fusectl
 	tree    *lower.Tree
 	foreign []capture.Foreign
 	ready   chan struct{} // closed by Run once requests are served
@@ -136,12 +140,19 @@ func (c *Capture) serve() error {
 	if err != nil {
 		return err
 	}
-	c.srv, err = fuse.NewServer(c.fs, fmt.Sprintf("/dev/fd/%d", fd), c.options())
+	c.device = newDevice(os.NewFile(uintptr(fd), "/dev/fuse"), c.fs, c.options(), c.log)
+	hello, answer, err := c.device.greet()
 	if err == nil {
 		c.dev, err = ownDevice(c.root)
 	}
+	if err == nil {
+		c.keep(hello, answer)
+		_, err = unix.Write(fd, answer)
+	}
 	if err != nil {
+		_ = c.letGo()
 		unix.Unmount(c.root, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		c.device.file.Close()
 	}
 	return err
 }

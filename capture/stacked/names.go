@@ -60,8 +60,9 @@ func identify(pfd int, name string, missing bool) (victim, error) {
 }
 
 // keepAlive makes sure an object that loses its last name can still be reached if the
-// kernel knows it. The caller calls done after the change.
-func (f *fileSystem) keepAlive(v *victim) error {
+// kernel knows it, by a process after this one too. last: it loses its last name. The
+// caller calls done after the change.
+func (f *fileSystem) keepAlive(v *victim, last bool) error {
 	if v.obj.IsZero() {
 		return nil
 	}
@@ -74,6 +75,9 @@ func (f *fileSystem) keepAlive(v *victim) error {
 		return err
 	}
 	v.fd = fd
+	if last {
+		f.orphaned(v.n, fd)
+	}
 	return nil
 }
 
@@ -84,6 +88,8 @@ func (f *fileSystem) done(v *victim, last bool) {
 	}
 	if last {
 		f.fds.pin(v.n)
+	} else {
+		f.disown(v.n)
 	}
 	f.fds.release(v.n)
 }
@@ -99,6 +105,9 @@ func (f *fileSystem) Rmdir(_ <-chan struct{}, in *fuse.InHeader, name string) fu
 }
 
 func (f *fileSystem) remove(in *fuse.InHeader, name string, flags int, kind fileop.Kind) error {
+	if f.open.settled(in.Unique) != nil {
+		return nil
+	}
 	p, pfd, err := f.hold(in.NodeId)
 	if err != nil {
 		return err
@@ -109,26 +118,33 @@ func (f *fileSystem) remove(in *fuse.InHeader, name string, flags int, kind file
 		return err
 	}
 	defer s.unlock()
-	if err := f.keepAlive(&v); err != nil {
+	last := isDir(v.mode) || v.st.Nlink == 1
+	if err := f.keepAlive(&v, last); err != nil {
 		return err
 	}
-	last := isDir(v.mode) || v.st.Nlink == 1
+	it := f.open.intend(in.Unique, name, "", intentFields{kind: kind, parent: p, obj: v.obj, last: last})
 	_, err = noEINTR(func() (int, error) { return 0, unix.Unlinkat(pfd, name, flags) })
+	failPoint("after call")
 	f.done(&v, last && err == nil)
 	if err != nil {
+		f.open.withdraw(it)
 		return err
 	}
+	f.nodes.unlinked(v.n, p, name)
 	if f.sinks.tapped() {
 		op := fileop.Op{Kind: kind, Obj: v.obj, Parent: p.obj, Name: name, Last: last,
 			PMtime: mtime(pfd), Path: f.nodes.pathIn(p, name)}
-		f.sinks.emit(&op)
+		f.emitFor(it, &op)
 	}
-	f.nodes.unlinked(v.n, p, name)
+	it.told()
 	return nil
 }
 
 // Link gives an object a further name; an O_TMPFILE object its first.
 func (f *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return f.Lookup(nil, &in.InHeader, name, out)
+	}
 	p, pfd, err := f.hold(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -139,27 +155,37 @@ func (f *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *
 		return status(err)
 	}
 	defer f.fds.release(n)
-	return status(f.link(p, pfd, n, fd, name, out))
+	return status(f.link(in.Unique, p, pfd, n, fd, name, out))
 }
 
-func (f *fileSystem) link(p *node, pfd int, n *node, fd int, name string, out *fuse.EntryOut) error {
+func (f *fileSystem) link(unique uint64, p *node, pfd int, n *node, fd int, name string, out *fuse.EntryOut) error {
 	s := f.locks.lockAll([]fileop.ObjID{p.obj}, []fileop.ObjID{namesOf(n.obj)})
 	defer s.unlock()
+	var it *intent
+	if f.tab != nil && absent(pfd, name) {
+		it = f.open.intend(unique, name, "", intentFields{kind: fileop.Link, parent: p, node: n, obj: n.obj})
+	}
 	if err := unix.Linkat(fd, "", pfd, name, unix.AT_EMPTY_PATH); err != nil {
+		f.open.withdraw(it)
 		return err
 	}
+	failPoint("after call")
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		unix.Unlinkat(pfd, name, 0)
+		f.open.withdraw(it)
 		return err
 	}
-	f.nodes.refer(n.obj, n.handle, st.Mode, p, name)
+	_, grant := f.nodes.refer(unique, n.obj, n.handle, st.Mode, p, name)
+	f.open.grant(unique, grant)
 	f.fds.unpin(n)
+	f.disown(n)
 	f.entry(n, &st, out)
 	if f.sinks.tapped() {
 		op := fileop.Op{Kind: fileop.Link, Obj: n.obj, Parent: p.obj, Name: name, Nlink: uint32(st.Nlink),
 			PMtime: mtime(pfd), Path: f.nodes.pathIn(p, name)}
-		f.sinks.emit(&op)
+		f.emitFor(it, &op)
 	}
+	it.told()
 	return nil
 }

@@ -1,7 +1,9 @@
 package stacked
 
 import (
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -21,6 +23,7 @@ type node struct {
 	lookups uint64  // references the kernel holds
 	names   []alias // names it was seen under, the last one kept when it goes; none for the root
 	named   bool    // names are present ones, not a last one
+	at      place   // in shared memory
 
 	// Guarded by descriptors.mu.
 	fd         int  // O_PATH descriptor, -1: none
@@ -30,6 +33,10 @@ type node struct {
 	prev, next *node
 
 	acl aclState // of a directory: guarded by its lock
+
+	opens  atomic.Int32 // open files and directories
+	orphan atomic.Bool  // its last name is being taken or was: an open one is handed to the keeper
+	handed atomic.Bool  // and was
 }
 
 // aclState says whether a directory has a default ACL.
@@ -45,7 +52,10 @@ const (
 type alias struct {
 	parent *node
 	name   string
+	at     place // in shared memory
 }
+
+func (a alias) is(b alias) bool { return a.parent == b.parent && a.name == b.name }
 
 // maxAliases bounds the names remembered of a file with many hard links.
 const maxAliases = 8
@@ -56,6 +66,7 @@ type nodes struct {
 	byID  map[uint64]*node       // guarded by mu
 	byObj map[fileop.ObjID]*node // guarded by mu
 	last  uint64                 // guarded by mu
+	tab   *shared                // nil: nothing outlives this process
 }
 
 func newNodes(root *node) *nodes {
@@ -83,8 +94,9 @@ func (t *nodes) find(obj fileop.ObjID) *node {
 }
 
 // refer returns the node of obj, found as name in parent, with one more reference of
-// the kernel. An empty name is no name.
-func (t *nodes) refer(obj fileop.ObjID, h fsx.Handle, mode uint32, parent *node, name string) *node {
+// the kernel, which the answer to the request unique gives it; a note of that is the
+// second result. An empty name is no name.
+func (t *nodes) refer(unique uint64, obj fileop.ObjID, h fsx.Handle, mode uint32, parent *node, name string) (*node, place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.byObj[obj]
@@ -94,9 +106,13 @@ func (t *nodes) refer(obj fileop.ObjID, h fsx.Handle, mode uint32, parent *node,
 		t.byID[n.id] = n
 		t.byObj[obj] = n
 	}
-	n.lookups++
-	n.addName(parent, name)
-	return n
+	if n.lookups++; n.lookups == 1 {
+		t.tab.addNode(n)
+	} else {
+		t.tab.setLookups(n)
+	}
+	t.addName(n, parent, name)
+	return n, t.tab.grant(unique, n)
 }
 
 // compact copies a handle out of the larger buffer it was read into.
@@ -117,9 +133,11 @@ func (t *nodes) forget(id, count uint64) *node {
 	}
 	if n.lookups > count {
 		n.lookups -= count
+		t.tab.setLookups(n)
 		return nil
 	}
 	n.lookups = 0
+	t.tab.dropNode(n)
 	delete(t.byID, id)
 	delete(t.byObj, n.obj)
 	return n
@@ -138,42 +156,45 @@ func (t *nodes) all() []*node {
 	return out
 }
 
-// addName remembers that n is name in parent. Under nodes.mu.
-func (n *node) addName(parent *node, name string) {
+// addName remembers that n is name in parent. Under mu.
+func (t *nodes) addName(n *node, parent *node, name string) {
 	if name == "" && n.names != nil {
 		return
 	}
-	a := alias{parent, name}
-	if !n.named {
-		n.names, n.named = append(n.names[:0], a), name != ""
-		return
-	}
-	for i := range n.names {
-		if n.names[i] == a {
-			return
+	a := alias{parent: parent, name: name}
+	var gone place
+	switch last := len(n.names) - 1; {
+	case !n.named:
+		if last >= 0 {
+			gone = n.names[0].at
 		}
-	}
-	if len(n.names) == maxAliases || n.isDir {
-		n.names[len(n.names)-1] = a
+		n.names, n.named = append(n.names[:0], a), name != ""
+	case slices.ContainsFunc(n.names, a.is):
 		return
+	case len(n.names) == maxAliases || n.isDir:
+		gone = n.names[last].at
+		n.names[last] = a
+	default:
+		n.names = append(n.names, a)
 	}
-	n.names = append(n.names, a)
+	t.tab.setNames(n, gone)
 }
 
-// removeName forgets a name; the last one stays as what it was called. Under nodes.mu.
-func (n *node) removeName(parent *node, name string) {
-	for i, a := range n.names {
-		if a != (alias{parent, name}) {
-			continue
-		}
-		if len(n.names) == 1 {
-			n.named = false
-			return
-		}
-		n.names[i] = n.names[len(n.names)-1]
-		n.names = n.names[:len(n.names)-1]
+// removeName forgets a name; the last one stays as what it was called. Under mu.
+func (t *nodes) removeName(n *node, parent *node, name string) {
+	i := slices.IndexFunc(n.names, alias{parent: parent, name: name}.is)
+	if i < 0 {
 		return
 	}
+	var gone place
+	if len(n.names) == 1 {
+		n.named = false
+	} else {
+		gone = n.names[i].at
+		n.names[i] = n.names[len(n.names)-1]
+		n.names = n.names[:len(n.names)-1]
+	}
+	t.tab.setNames(n, gone)
 }
 
 // linked, unlinked and renamed keep the names of nodes; a nil node is one the kernel
@@ -184,7 +205,7 @@ func (t *nodes) unlinked(n *node, parent *node, name string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n.removeName(parent, name)
+	t.removeName(n, parent, name)
 }
 
 // renamed: from became to; over, which had that name, lost it or, in an exchange, got
@@ -193,14 +214,14 @@ func (t *nodes) renamed(n, over *node, from, to alias, exchange bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if over != nil {
-		over.removeName(to.parent, to.name)
+		t.removeName(over, to.parent, to.name)
 		if exchange {
-			over.addName(from.parent, from.name)
+			t.addName(over, from.parent, from.name)
 		}
 	}
 	if n != nil {
-		n.removeName(from.parent, from.name)
-		n.addName(to.parent, to.name)
+		t.removeName(n, from.parent, from.name)
+		t.addName(n, to.parent, to.name)
 	}
 }
 

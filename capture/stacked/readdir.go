@@ -21,13 +21,18 @@ func (f *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenO
 	if err != nil {
 		return status(err)
 	}
-	out.Fh = f.dirs.add(&openDir{n: n, fd: dir})
+	o := &openDir{n: n, fd: dir}
+	out.Fh = f.dirs.add(o)
+	o.at = f.tab.opened(slotDir, out.Fh, in.Unique, n, 0)
+	f.held(n, fd)
 	return fuse.OK
 }
 
 // ReleaseDir closes a listing.
 func (f *fileSystem) ReleaseDir(in *fuse.ReleaseIn) {
 	if d, ok := f.dirs.remove(in.Fh); ok {
+		f.tab.drop(d.at)
+		d.n.opens.Add(-1)
 		d.close()
 	}
 }
@@ -47,7 +52,7 @@ func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 			return false
 		}
 		if e.Name != "." && e.Name != ".." {
-			if err := f.lookup(d.n, d.fd, e.Name, entry); err != nil {
+			if err := f.lookup(in.Unique, d.n, d.fd, e.Name, entry); err != nil {
 				*entry = fuse.EntryOut{} // a name without a node: the kernel looks for itself
 			}
 		}

@@ -10,6 +10,9 @@ import (
 
 // Rename moves a name, exchanges two, or leaves a whiteout.
 func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return fuse.OK
+	}
 	from, fromFD, err := f.hold(in.NodeId)
 	if err != nil {
 		return status(err)
@@ -20,8 +23,8 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 		return status(err)
 	}
 	defer f.fds.release(to)
-	r := renaming{f: f, flags: in.Flags, owner: in.Owner,
-		from: alias{from, oldName}, fromFD: fromFD, to: alias{to, newName}, toFD: toFD}
+	r := renaming{f: f, unique: in.Unique, flags: in.Flags, owner: in.Owner,
+		from: alias{parent: from, name: oldName}, fromFD: fromFD, to: alias{parent: to, name: newName}, toFD: toFD}
 	err = r.run()
 	if err == nil && in.Flags&unix.RENAME_EXCHANGE != 0 && from != to {
 		r.retimed(r.moved, r.before)
@@ -49,6 +52,7 @@ func (r *renaming) retimed(id fileop.ObjID, before unix.Stat_t) {
 
 type renaming struct {
 	f        *fileSystem
+	unique   uint64
 	flags    uint32
 	owner    fuse.Owner
 	from, to alias
@@ -58,6 +62,7 @@ type renaming struct {
 	moved  fileop.ObjID
 	before unix.Stat_t // of what was moved
 	over   victim      // what had the new name
+	it     *intent
 }
 
 func (r *renaming) run() error {
@@ -73,20 +78,22 @@ func (r *renaming) run() error {
 		return err
 	}
 	r.moved, r.before = src.obj, src.st
-	if err := f.keepAlive(&r.over); err != nil {
-		return err
-	}
 	exchange := r.flags&unix.RENAME_EXCHANGE != 0
 	last := !exchange && !r.over.obj.IsZero() && (isDir(r.over.mode) || r.over.st.Nlink == 1)
+	if err := f.keepAlive(&r.over, last && r.over.obj != r.moved); err != nil {
+		return err
+	}
 	whiteout := r.flags&unix.RENAME_WHITEOUT != 0
 	owner := fuse.Owner{}
 	var before fileop.Time
 	if whiteout { // makes an object
 		owner, before = r.owner, mtime(r.fromFD)
 	}
+	r.intend(last)
 	_, err = f.caps.as(owner, func() (int, error) {
 		return 0, unix.Renameat2(r.fromFD, r.from.name, r.toFD, r.to.name, uint(r.flags))
 	})
+	failPoint("after call")
 	if r.over.obj == r.moved { // two names of one object: nothing happens
 		last, exchange = false, false
 		f.done(&r.over, false)
@@ -94,22 +101,37 @@ func (r *renaming) run() error {
 	}
 	f.done(&r.over, last && err == nil)
 	if err != nil {
+		f.open.withdraw(r.it)
 		if whiteout {
 			r.untouch(before)
 		}
 		return err
 	}
-	r.log(last, whiteout)
 	f.nodes.renamed(f.nodes.find(r.moved), r.over.n, r.from, r.to, exchange)
+	r.log(last, whiteout)
+	r.it.told()
 	return nil
 }
 
-// log gives out the operation, and a whiteout as the device it is.
-func (r *renaming) log(last, whiteout bool) {
-	f := r.f
-	if !f.sinks.tapped() {
+// intend notes the rename, unless both names are of one object: then it does nothing.
+func (r *renaming) intend(last bool) {
+	if r.over.obj == r.moved {
 		return
 	}
+	r.it = r.f.open.intend(r.unique, r.from.name, r.to.name, intentFields{kind: fileop.Rename, parent: r.from.parent,
+		parent2: r.to.parent, obj: r.moved, over: r.over.obj, overMode: r.over.mode, flags: r.flags, last: last})
+}
+
+// log gives out what happened.
+func (r *renaming) log(last, whiteout bool) {
+	if r.f.sinks.tapped() {
+		r.f.emitFor(r.it, r.ops(last, whiteout)...)
+	}
+}
+
+// ops describes what happened, and a whiteout as the device it is.
+func (r *renaming) ops(last, whiteout bool) []*fileop.Op {
+	f := r.f
 	path := f.nodes.pathIn(r.from.parent, r.from.name)
 	mt := mtime(r.fromFD)
 	op := fileop.Op{Kind: fileop.Rename, Obj: r.moved, Obj2: r.over.obj, Last: last,
@@ -120,16 +142,14 @@ func (r *renaming) log(last, whiteout bool) {
 		op.Flags = fileop.RenameExchange
 	}
 	if !whiteout {
-		f.sinks.emit(&op)
-		return
+		return []*fileop.Op{&op}
 	}
 	left := fileop.Op{Kind: fileop.Mknod, Parent: r.from.parent.obj, Name: r.from.name, PMtime: mt, Path: path}
 	if err := r.whiteout(&left); err != nil {
 		f.log.Error("whiteout not logged", "name", r.from.name, "err", err)
-		f.sinks.emit(&op)
-		return
+		return []*fileop.Op{&op}
 	}
-	f.sinks.emit(&op, &left)
+	return []*fileop.Op{&op, &left}
 }
 
 // untouch puts back the time of the old name's directory after a rename with a

@@ -55,12 +55,22 @@ func (c *Capture) Ready() <-chan struct{} { return c.ready }
 func (c *Capture) Stats() capture.Stats { return c.fs.stats() }
 
 // Run serves until ctx ends, then takes the mount away and returns nil; or it returns
-// ErrUnmounted. It may be called once.
+// ErrUnmounted. If the cause is capture.ErrLeave and a Keeper has the session, it
+// answers what it serves and returns nil; the mount stays, and whoever uses it waits for
+// the next process. It may be called once.
 func (c *Capture) Run(ctx context.Context) error {
+	if c.resumed {
+		if err := c.goOn(); err != nil {
+			return fmt.Errorf("resume capture of %s: %w", c.root, errors.Join(err, c.abandon()))
+		}
+	}
+	c.device.progress.Serving.Store(uint64(os.Getpid()))
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		c.srv.Serve()
+		if err := c.device.serve(); err != nil {
+			c.log.Error("requests not read", "err", err)
+		}
 	}()
 	go c.announce()
 	var err error
@@ -69,6 +79,10 @@ func (c *Capture) Run(ctx context.Context) error {
 		c.unmount()
 		err = fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
 	case <-ctx.Done():
+		if c.fs.tab != nil && errors.Is(context.Cause(ctx), capture.ErrLeave) {
+			c.device.pause()
+			return nil
+		}
 		if err := c.unmount(); err != nil {
 			c.log.Warn("mount not taken away", "err", err)
 		}
@@ -78,7 +92,8 @@ func (c *Capture) Run(ctx context.Context) error {
 	}
 	c.tree.Close()
 	c.fs.close()
-	return err
+	c.device.file.Close()
+	return errors.Join(err, c.letGo())
 }
 
 // announce makes the kernel ask once whether files here can be polled, and learn that
@@ -86,6 +101,9 @@ func (c *Capture) Run(ctx context.Context) error {
 // scheduler, which may be the one that has to answer. It is not on the serving path.
 func (c *Capture) announce() {
 	defer close(c.ready)
+	if c.resumed {
+		return // it knows
+	}
 	fd, err := unix.Open(filepath.Join(c.root, ".go-fuse-epoll-hack"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return // unmounted already, or a kernel that asks nothing

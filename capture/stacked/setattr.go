@@ -121,12 +121,18 @@ func (f *fileSystem) ListXAttr(_ <-chan struct{}, in *fuse.InHeader, dest []byte
 
 // SetXAttr sets an extended attribute. An access ACL may change the mode too.
 func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name string, data []byte) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return fuse.OK
+	}
 	n, fd, err := f.hold(in.NodeId)
 	if err != nil {
 		return status(err)
 	}
 	defer f.fds.release(n)
 	return status(f.change(n, fd, func(c *changes) error {
+		if f.tab != nil && in.Flags&unix.XATTR_CREATE != 0 && !hasXattr(fd, name) { // the other forms may be done again
+			c.intend(in.Unique, fileop.SetXattr, name)
+		}
 		return c.xattr(name, func() error {
 			if err := unix.Setxattr(fsx.ProcPath(fd), name, data, int(in.Flags)); err != nil {
 				return err
@@ -144,12 +150,18 @@ func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *fuse.SetXAttrIn, name strin
 
 // RemoveXAttr removes one.
 func (f *fileSystem) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name string) fuse.Status {
+	if f.open.settled(in.Unique) != nil {
+		return fuse.OK
+	}
 	n, fd, err := f.hold(in.NodeId)
 	if err != nil {
 		return status(err)
 	}
 	defer f.fds.release(n)
 	return status(f.change(n, fd, func(c *changes) error {
+		if f.tab != nil && hasXattr(fd, name) {
+			c.intend(in.Unique, fileop.RemoveXattr, name)
+		}
 		return c.xattr(name, func() error {
 			if err := unix.Removexattr(fsx.ProcPath(fd), name); err != nil {
 				return err
@@ -160,6 +172,17 @@ func (f *fileSystem) RemoveXAttr(_ <-chan struct{}, in *fuse.InHeader, name stri
 			return nil
 		})
 	}))
+}
+
+// hasXattr reports whether an attribute is there.
+func hasXattr(fd int, name string) bool {
+	_, err := unix.Getxattr(fsx.ProcPath(fd), name, nil)
+	return err == nil
+}
+
+// intend notes that an attribute is going to be made or removed.
+func (c *changes) intend(unique uint64, kind fileop.Kind, name string) {
+	c.it = c.f.open.intend(unique, name, "", intentFields{kind: kind, node: c.n, obj: c.n.obj})
 }
 
 // xattr runs set and looks whether the mode changed with an ACL.

@@ -44,8 +44,11 @@ func Identify(dirfd int, name string) (fileop.ObjID, Handle, unix.Stat_t, error)
 		return fileop.ObjID{}, Handle{}, st, err
 	}
 	handle := Handle{h.Type(), h.Bytes()}
-	return fileop.ObjID{Ino: st.Ino, Gen: handle.digest()}, handle, st, nil
+	return handle.Object(st.Ino), handle, st, nil
 }
+
+// Object is the identity of the object with this handle and inode number.
+func (h Handle) Object(ino uint64) fileop.ObjID { return fileop.ObjID{Ino: ino, Gen: h.digest()} }
 
 func (h Handle) digest() uint64 {
 	f := fnv.New64a()

@@ -42,6 +42,13 @@ func Xattrs(fd int) ([]fileop.Xattr, error) {
 	return out, nil
 }
 
+// Xattr reads one extended attribute of the object behind fd; ENODATA if it has none of
+// this name.
+func Xattr(fd int, name string) ([]byte, error) {
+	path := ProcPath(fd)
+	return readSized(func(b []byte) (int, error) { return unix.Getxattr(path, name, b) })
+}
+
 // readSized calls f with a small buffer, and with the right one if that was too small.
 func readSized(f func([]byte) (int, error)) ([]byte, error) {
 	b := make([]byte, 256)
