@@ -109,9 +109,30 @@ func (a *Applier) placeKnown(t *tree, op *fileop.Op, o *object, p place, pfd int
 	case at == p:
 		return nil
 	case o.isDir() || op.Nlink <= 1 || at.parent.IsZero():
-		return a.moveTo(t, o, at, p)
+		err := a.moveTo(t, o, at, p)
+		if errors.Is(err, unix.EINVAL) && o.isDir() {
+			if err = a.liftOut(t, o, p.parent); err == nil {
+				err = a.moveTo(t, o, at, p)
+			}
+		}
+		return err
 	}
 	return a.linkTo(t, o, p)
+}
+
+// liftOut takes what dir is in out of o: on the source it left o before o was moved into
+// it, and its own entry comes later.
+func (a *Applier) liftOut(t *tree, o *object, dir fileop.ObjID) error {
+	for range unix.PathMax {
+		c := a.cat.get(key{t.Tree, dir})
+		if c == nil || len(c.names) == 0 {
+			return errUnknown
+		}
+		if dir = c.names[0].parent; dir == o.id {
+			return a.park(t, c, c.names[0])
+		}
+	}
+	return errUnknown
 }
 
 // adopt binds Obj to a leftover of the same type at p, whose content stays. Leftovers
@@ -367,8 +388,16 @@ func (a *Applier) dropParked() error {
 	return nil
 }
 
-// opMirrorDirEnd settles a directory whose entries are all there.
-func (a *Applier) opMirrorDirEnd(t *tree, op *fileop.Op) error { return a.finish(t, op, true) }
+// opMirrorDirEnd settles a directory whose entries are all there. The last one of a batch
+// of hints ends what a mirror's end does for a run.
+func (a *Applier) opMirrorDirEnd(t *tree, op *fileop.Op) error {
+	if op.Flags&fileop.FlagOver != 0 && a.pos.Run == 0 {
+		if err := a.dropParked(); err != nil {
+			return err
+		}
+	}
+	return a.finish(t, op, true)
+}
 
 // The marks of a mirror run.
 

@@ -83,8 +83,9 @@ type ObjectSink interface {
 	// Object says that the content or attributes of a regular file may have changed, of
 	// which no name below the root is known, if it has one. The handle is the kernel's:
 	// four bytes of type in native order, then what open_by_handle_at(2) takes. It is the
-	// sink's from then on. Object does not block.
-	Object(handle []byte)
+	// sink's from then on. content is false if only attributes may have. Object does not
+	// block.
+	Object(handle []byte, content bool)
 }
 
 // Foreign is a process that holds a descriptor opened before capture began; what it

@@ -158,6 +158,7 @@ const (
 	FlagHole  uint32 = 1 << 1 // MirrorBlock: a hole of Len bytes
 	FlagMore  uint32 = 1 << 2 // MirrorDir: the list of names goes on in the next record
 	FlagTree  uint32 = 1 << 3 // Rmdir, Unlink: remove with everything below
+	FlagOver  uint32 = 1 << 4 // MirrorDirEnd: a batch of hints is over; what was unlisted and did not come back is removed
 )
 
 // RenameExchange is RENAME_EXCHANGE of renameat2(2), the one rename flag that travels.

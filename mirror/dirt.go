@@ -44,7 +44,7 @@ func (r *run) judge(w *work, h hint, how look) error {
 	p := r.m.place(h.root)
 	switch {
 	case h.obj != "":
-		return r.object(h)
+		return r.object(h, !how.attrs)
 	case p.leadsToRoot(h.path):
 		if err := r.root(h.root); err != nil {
 			return err
@@ -71,13 +71,13 @@ func (r *run) judge(w *work, h hint, how look) error {
 			w.walks[h] = w.walks[h] || how.deep
 		}
 	case isReg(e.Attr.Mode) && e.Nlink > 1: // it may be in the set under another name
-		return r.sameFile(h.root, e)
+		return r.sameFile(h.root, e, true)
 	}
 	return nil
 }
 
 // object looks at a file of which no name is known.
-func (r *run) object(h hint) error {
+func (r *run) object(h hint, content bool) error {
 	t, ok := r.m.cfg.Roots[h.root].Tree.(ObjectTree)
 	if !ok || r.m.cfg.Target == nil {
 		return r.root(h.root)
@@ -90,13 +90,13 @@ func (r *run) object(h hint) error {
 		r.unread(h.root, "", err)
 		return nil
 	}
-	return r.sameFile(h.root, e)
+	return r.sameFile(h.root, e, content)
 }
 
-// sameFile compares the content of a file that the target may know under another name;
-// if it does, it is in the set.
-func (r *run) sameFile(root int, e fileop.Entry) error {
-	if r.m.cfg.Target == nil {
+// sameFile compares the content of a file that the target may know under another name,
+// or sends its attributes only. If the target knows it, it is in the set.
+func (r *run) sameFile(root int, e fileop.Entry, content bool) error {
+	if r.m.cfg.Target == nil || !isReg(e.Attr.Mode) {
 		return nil
 	}
 	after := fileop.Seq(r.m.lastMirror.Load()) // its name may be on the way
@@ -105,10 +105,35 @@ func (r *run) sameFile(root int, e fileop.Entry) error {
 	if err != nil {
 		return fmt.Errorf("ask target for file: %w", err)
 	}
-	if a.Known && isReg(e.Attr.Mode) {
-		r.files = append(r.files, frame{root: root, e: e, after: after, blocks: true})
+	f := frame{root: root, e: e, after: after, blocks: true}
+	switch {
+	case a.Known && content:
+		r.files = append(r.files, f)
+	case a.Known:
+		return r.fate(&f, r.attributes(&f))
 	}
 	return nil
+}
+
+// attributes sends those of a file whose content the target has.
+func (r *run) attributes(f *frame) error {
+	if err := r.credit(recordOverhead); err != nil {
+		return err
+	}
+	file, err := r.m.cfg.Roots[f.root].Tree.File(f.e)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return file.WithLock(func() error {
+		self, err := file.Self()
+		if err != nil {
+			return err
+		}
+		o := r.endOp(spot{root: f.root}, &self)
+		_, err = r.m.putMirror(&o)
+		return err
+	})
 }
 
 func (r *run) dirtyDir(h hint, f frame) {
@@ -141,4 +166,30 @@ func (r *run) unknown(f *frame) error {
 	dir, _ := split(f.dir)
 	r.dirtyDir(hint{root: f.root, path: dir}, frame{root: f.root, force: true})
 	return nil
+}
+
+// batchOver ends a batch that took names away: what did not come back under another name can
+// be removed.
+func (r *run) batchOver(root int) error {
+	e, err := r.m.cfg.Roots[root].Tree.Lookup(r.m.cfg.Roots[root].rel())
+	if err != nil {
+		return fmt.Errorf("open root %s: %w", r.m.cfg.Roots[root].Dir, err)
+	}
+	if err := r.credit(recordOverhead); err != nil {
+		return err
+	}
+	d, err := r.m.cfg.Roots[root].Tree.Dir(e)
+	if err != nil {
+		return fmt.Errorf("open root %s: %w", r.m.cfg.Roots[root].Dir, err)
+	}
+	defer d.Close()
+	return d.WithLock(func() error {
+		self, err := d.Self()
+		if err != nil {
+			return err
+		}
+		_, err = r.m.putMirror(&fileop.Op{Kind: fileop.MirrorDirEnd, Tree: r.m.cfg.Roots[root].Index, Obj: self.Obj,
+			Flags: fileop.FlagOver, Attr: &self.Attr, Xattrs: self.Xattrs})
+		return err
+	})
 }

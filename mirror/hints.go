@@ -32,10 +32,11 @@ type hint struct {
 type look struct {
 	deep  bool // everything below, too
 	moved bool // an object the target is likely to hold came here by a rename
+	attrs bool // of an object: its content did not change
 }
 
 // and joins two hints at one place.
-func (l look) and(m look) look { return look{l.deep || m.deep, l.moved && m.moved} }
+func (l look) and(m look) look { return look{l.deep || m.deep, l.moved && m.moved, l.attrs && m.attrs} }
 
 // hintSet collects where something may have changed.
 type hintSet struct {
@@ -120,10 +121,11 @@ func (m *Mirror) Moved(i int, path string, deep bool) {
 }
 
 // Object says that the content or attributes of a regular file may have changed of which
-// no name below the root is known. If the target knows it, it is compared. The tree must
-// find objects by such handles (ObjectTree), else everything is compared.
-func (m *Mirror) Object(i int, handle []byte) {
-	m.hints.add(hint{root: i, obj: string(handle)}, look{})
+// no name below the root is known; content is false if only attributes may have. If the
+// target knows it, it is compared. The tree must find objects by such handles
+// (ObjectTree), else everything is compared.
+func (m *Mirror) Object(i int, handle []byte, content bool) {
+	m.hints.add(hint{root: i, obj: string(handle)}, look{attrs: !content})
 }
 
 // Pending is the number of places that wait to be looked at.
@@ -200,10 +202,13 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) error {
 		return err
 	}
 	err := r.walk()
-	r.stack = append(r.stack, r.prunes...)
-	r.prunes = nil
+	prunes := r.prunes
+	r.stack, r.prunes = append(r.stack, prunes...), nil
 	if err == nil {
 		err = r.walk()
+	}
+	if err == nil && len(prunes) > 0 {
+		err = r.batchOver(prunes[0].root)
 	}
 	if err == nil && m.failed.Load() {
 		err = ErrAborted

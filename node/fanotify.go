@@ -129,12 +129,12 @@ func (h *hintFan) Moved(path string, deep bool) {
 	}
 }
 
-func (h *hintFan) Object(handle []byte) {
+func (h *hintFan) Object(handle []byte, content bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.sinks {
 		if o, ok := s.(capture.ObjectSink); ok {
-			o.Object(handle)
+			o.Object(handle, content)
 		} else {
 			s.Dirty("", true)
 		}
@@ -149,7 +149,7 @@ func (h hintSink) Moved(path string, deep bool) {
 	}
 }
 
-func (h hintSink) Object(handle []byte) { h.m.Object(h.root, handle) }
+func (h hintSink) Object(handle []byte, content bool) { h.m.Object(h.root, handle, content) }
 
 var (
 	_ capture.MoveSink   = hintSink{}

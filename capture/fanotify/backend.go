@@ -41,10 +41,10 @@ type Backend struct {
 	key   fsKey
 	group *group
 
-	hints   capture.Pending     // guarded by group.mu
-	objects map[string]struct{} // guarded by group.mu
-	owed    bool                // guarded by group.mu: events were lost and all is to be looked at
-	bypass  bypass              // guarded by group.mu
+	hints   capture.Pending // guarded by group.mu
+	objects map[string]bool // guarded by group.mu; true: content, too
+	owed    bool            // guarded by group.mu: events were lost and all is to be looked at
+	bypass  bypass          // guarded by group.mu
 
 	lost   chan struct{}
 	failed chan error
@@ -188,24 +188,30 @@ func (b *Backend) object(ev *event) {
 		return
 	}
 	if b.objects == nil {
-		b.objects = map[string]struct{}{}
+		b.objects = map[string]bool{}
 	}
-	b.objects[string(ev.obj)] = struct{}{}
+	b.noteForeign(ev, "")
+	content := ev.mask&(unix.FAN_MODIFY|unix.FAN_CLOSE_WRITE) != 0
+	b.objects[string(ev.obj)] = b.objects[string(ev.obj)] || content
 }
 
 // flush tells the sink what was gathered. group.mu is held.
 func (b *Backend) flush() {
 	moved, knowsMoves := b.sink.(capture.MoveSink)
-	for _, h := range b.hints.Take() {
+	hints := b.hints.Take()
+	for _, h := range hints { // what came first, so that nothing is taken for removed between
 		if h.Moved && knowsMoves {
 			moved.Moved(h.Path, h.Deep)
-		} else {
+		}
+	}
+	for _, h := range hints {
+		if !h.Moved || !knowsMoves {
 			b.sink.Dirty(h.Path, h.Deep)
 		}
-		b.told.Add(1)
 	}
-	for h := range b.objects {
-		b.sink.(capture.ObjectSink).Object([]byte(h))
+	b.told.Add(uint64(len(hints)))
+	for h, content := range b.objects {
+		b.sink.(capture.ObjectSink).Object([]byte(h), content)
 		b.told.Add(1)
 	}
 	clear(b.objects)

@@ -100,14 +100,12 @@ func (g *group) otherNames(ev *event, at []place) {
 		g.places.setSingle(ev.obj)
 		return
 	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return // the number of links, mostly; attributes set this way wait for the rescan
+	}
 	for _, b := range g.members {
-		if _, ok := find(at, b); ok {
-			continue
-		}
-		if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		if _, ok := find(at, b); !ok {
 			b.object(ev)
-		} else if b.sees(ev) {
-			b.lose()
 		}
 	}
 }
