@@ -138,3 +138,36 @@ func TestPlantedLink(t *testing.T) {
 		t.Errorf("somebody's change was not noticed: %+v", st)
 	}
 }
+
+// An exchange of which one side, or both, are elsewhere on the target, as before a mirror
+// came to them, moves each to where it is now; neither replaces the other.
+func TestExchangeOfMisplaced(t *testing.T) {
+	for name, want := range map[string]string{"a b": "a=two b=one", "c b": "a=two b=one", "a c": "a=two b=one", "c d": "a=two b=one", "b a": "a=two b=one"} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t, 1, 100)
+			r := startRig(t, testConfig(t, t.TempDir()), s)
+			one, two, _ := strings.Cut(name, " ")
+			s.add(
+				fileop.Op{Kind: fileop.Gap},
+				fileop.Op{Kind: fileop.Create, Obj: id(10), Parent: rootID, Name: one, Attr: fileAttr(0o600, 1), PMtime: at(1)},
+				fileop.Op{Kind: fileop.Write, Obj: id(10), Data: []byte("one"), Mtime: at(1)},
+				fileop.Op{Kind: fileop.Create, Obj: id(11), Parent: rootID, Name: two, Attr: fileAttr(0o600, 1), PMtime: at(1)},
+				fileop.Op{Kind: fileop.Write, Obj: id(11), Data: []byte("two"), Mtime: at(1)},
+				fileop.Op{Kind: fileop.Rename, Flags: fileop.RenameExchange, Obj: id(10), Parent: rootID, Name: "a",
+					Obj2: id(11), Parent2: rootID, Name2: "b", PMtime: at(2), PMtime2: at(2)},
+			)
+			r.settled()
+			var got []string
+			for _, n := range filesBelow(t, r.dir) {
+				b, err := os.ReadFile(filepath.Join(r.dir, n))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, n+"="+string(b))
+			}
+			if g := strings.Join(got, " "); g != want {
+				t.Errorf("got %s, want %s", g, want)
+			}
+		})
+	}
+}

@@ -167,6 +167,18 @@ func (a *Applier) exchange(t *tree, op *fileop.Op, p1, p2 place) error {
 		a.cat.bind(o2, p1)
 		return nil
 	}
+	// Not both are known and where they should be. One goes out of the way first, or the
+	// other would be replaced instead of moved.
+	if o1 != nil && o2 != nil {
+		aside := place{name: namelessName("p-", o1.id)}
+		if err := a.crossOver(t, o1, p1, aside, nil); notUnknown(err) != nil {
+			return err
+		}
+		if err := a.crossOver(t, o2, p2, p1, err1); notUnknown(err) != nil {
+			return err
+		}
+		return errors.Join(a.crossOver(t, o1, aside, p2, err2), errUnknown)
+	}
 	return errors.Join(a.crossOver(t, o1, p1, p2, err2), a.crossOver(t, o2, p2, p1, err1), errUnknown)
 }
 
@@ -191,9 +203,9 @@ func notUnknown(err error) error {
 	return err
 }
 
-// crossOver moves one side of an exchange whose other side is not known here.
+// crossOver moves one side of an exchange; one without a place was lost on the way.
 func (a *Applier) crossOver(t *tree, o *object, from, to place, toErr error) error {
-	if o == nil || o.has(to) {
+	if o == nil || len(o.names) == 0 || o.has(to) {
 		return nil
 	}
 	if !o.has(from) {
