@@ -32,6 +32,7 @@ type captured struct {
 	sync    func() error     // hands on what happened before the call; nil: it cannot
 	ctx     context.Context  // of the capture
 	cancel  context.CancelFunc
+	resumed bool // adopted, and not served yet; guarded by Node.mu
 	done    chan struct{}
 	err     error // why it stopped; set before done is closed
 	users   int   // connections; others than stacked ones end with the last
@@ -149,7 +150,7 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 	if n.captures[resolved] != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, capture.ErrBusy)
 	}
-	b, err := stacked.Mount(resolved, stacked.Config{}, n.log.With("dir", resolved))
+	b, err := stacked.Mount(resolved, n.stackedConfig(), n.log.With("dir", resolved))
 	if err != nil {
 		return nil, err
 	}
@@ -157,22 +158,6 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 	n.serve(c)
 	n.watchBypass(c, b.Tree())
 	return c, nil
-}
-
-// resumeCaptures adopts the mounts a daemon before this one left with the holder.
-// Nothing is served yet: whoever uses them waits until serveResumed, which is called
-// when those who listen are attached again.
-func (n *Node) resumeCaptures() {}
-
-// serveResumed begins to serve what resumeCaptures adopted.
-func (n *Node) serveResumed() {}
-
-// capturing reports whether dir is captured by a stacked mount.
-func (n *Node) capturing(dir string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c := n.captures[dir]
-	return c != nil && c.stacked != nil
 }
 
 // startInotify captures dir by hints, or shares a capture that runs. n.mu is held.

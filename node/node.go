@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"understudy/applier"
+	"understudy/capture"
 	"understudy/capture/fanotify"
 	"understudy/capture/holder"
 	"understudy/control"
@@ -73,6 +74,9 @@ type Node struct {
 
 // errStopped is the cause of everything that ends because the node stops.
 var errStopped = errors.New("node stops")
+
+// errReplaced is that cause if another daemon goes on.
+var errReplaced = fmt.Errorf("%w: %w", errStopped, capture.ErrLeave)
 
 // Open starts the node's server and reads its state. Run brings it to work. A data
 // directory in use, a port in use and bad settings are errors that name the remedy;
@@ -147,6 +151,8 @@ func (n *Node) Run(ctx context.Context) error {
 		close(n.ready)
 		n.log.Info("node runs", "name", n.cfg.Name, "listen", n.Addr(), "data", n.cfg.Data, "version", Version())
 		<-ctx.Done()
+	} else {
+		n.leaving.Store(true) // what is held waits for a daemon that starts
 	}
 	defer func() { n.ceased(err) }()
 	return errors.Join(err, n.stop(stops))
@@ -162,11 +168,12 @@ func (n *Node) start() (stops []func(), err error) {
 		err = errors.Join(err, e)
 	}
 	n.wait.Go(func() { _ = n.srv.Run(n.ctx) })
+	n.resumeCaptures() // applications wait meanwhile
+	n.resumeSessions()
+	n.serveResumed()
 	n.resumeReplicas() // before sources can ask for the same ones
 	n.dropLeftovers()
 	add(n.servePeers())
-	n.resumeCaptures()
-	n.serveResumed()
 	for _, dir := range n.mounts() {
 		if n.capturing(dir) {
 			continue
@@ -187,8 +194,15 @@ func (n *Node) stop(stops []func()) error {
 	for i := len(stops) - 1; i >= 0; i-- {
 		stops[i]()
 	}
+	if n.leaving.Load() {
+		n.pauseCaptures() // what was answered is logged; what comes now waits for the next daemon
+	}
 	n.farewell()
-	n.cancel(errStopped)
+	if n.leaving.Load() {
+		n.cancel(errReplaced)
+	} else {
+		n.cancel(errStopped)
+	}
 	n.wait.Wait()
 	return errors.Join(n.srv.Close(context.Background()), n.closeHolder())
 }

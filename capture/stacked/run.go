@@ -79,8 +79,7 @@ func (c *Capture) Run(ctx context.Context) error {
 		c.unmount()
 		err = fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
 	case <-ctx.Done():
-		if c.fs.tab != nil && errors.Is(context.Cause(ctx), capture.ErrLeave) {
-			c.device.pause()
+		if errors.Is(context.Cause(ctx), capture.ErrLeave) && c.Pause() {
 			return nil
 		}
 		if err := c.unmount(); err != nil {
@@ -94,6 +93,17 @@ func (c *Capture) Run(ctx context.Context) error {
 	c.fs.close()
 	c.device.file.Close()
 	return errors.Join(err, c.letGo())
+}
+
+// Pause answers what is being served and serves nothing after that: whoever uses the
+// directory waits for the process that comes after this one, which must end. It reports
+// false, and does nothing, if nothing outlives this process.
+func (c *Capture) Pause() bool {
+	if c.fs.tab == nil {
+		return false
+	}
+	c.device.pause()
+	return true
 }
 
 // announce makes the kernel ask once whether files here can be polled, and learn that
