@@ -3,6 +3,7 @@ package fanotify
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -27,6 +28,12 @@ const (
 	maxObjects = 4096
 )
 
+// Why events are missing.
+var (
+	errOverflow    = errors.New("event queue overflowed")
+	errManyObjects = errors.New("too many files changed under names outside of the directory")
+)
+
 // Backend captures one directory. Run may be called once; the other methods by anybody.
 type Backend struct {
 	root   string
@@ -46,7 +53,7 @@ type Backend struct {
 	owed    bool            // guarded by group.mu: events were lost and all is to be looked at
 	bypass  bypass          // guarded by group.mu
 
-	lost   chan struct{}
+	lost   chan error // why events are missing
 	failed chan error
 	close  sync.Once
 
@@ -68,7 +75,7 @@ func newBackend(root string, rootFD int, cfg Config, sink capture.HintSink, log 
 	cfg.RescanEvery = cmp.Or(cfg.RescanEvery, DefaultRescan)
 	cfg.Quiet = cmp.Or(cfg.Quiet, rescanDelay)
 	return &Backend{root: root, rootFD: rootFD, dev: st.Dev, ino: st.Ino, cfg: cfg, sink: sink, log: log,
-		lost: make(chan struct{}, 1), failed: make(chan error, 1)}, nil
+		lost: make(chan error, 1), failed: make(chan error, 1)}, nil
 }
 
 // Root is the captured directory's absolute path.
@@ -122,10 +129,10 @@ func (b *Backend) Run(ctx context.Context) error {
 			return nil
 		case err := <-b.failed:
 			return err
-		case <-b.lost:
+		case why := <-b.lost:
 			if first.IsZero() {
 				first = time.Now()
-				b.log.Warn("event queue overflowed, rescanning", "path", b.root)
+				b.log.Warn("events lost, rescanning", "path", b.root, "err", why)
 			}
 			quiet.Reset(max(min(b.cfg.Quiet, time.Until(first.Add(rescanLatest))), 0))
 		case <-quiet.C:
@@ -154,11 +161,11 @@ func (b *Backend) rescan(ifOwed bool) {
 }
 
 // lose notes that events are missing. group.mu is held.
-func (b *Backend) lose() {
+func (b *Backend) lose(why error) {
 	b.overflows.Add(1)
 	b.owed = true
 	select {
-	case b.lost <- struct{}{}:
+	case b.lost <- why:
 	default:
 	}
 }
@@ -184,7 +191,7 @@ func (b *Backend) object(ev *event) {
 		return
 	}
 	if _, ok := b.sink.(capture.ObjectSink); !ok || len(b.objects) >= maxObjects {
-		b.lose()
+		b.lose(errManyObjects)
 		return
 	}
 	if b.objects == nil {

@@ -13,7 +13,7 @@ func (g *group) handle(ev *event) {
 	moved := ev.mask&unix.FAN_RENAME != 0 && ev.mask&unix.FAN_ONDIR != 0
 	switch {
 	case ev.mask&unix.FAN_Q_OVERFLOW != 0:
-		g.lose()
+		g.lose(errOverflow)
 		return
 	case moved: // also by this process
 		g.places.forget()
@@ -87,8 +87,7 @@ func (g *group) otherNames(ev *event, at []place) {
 		return
 	}
 	if err != nil {
-		g.log.Debug("object not found by its handle, rescanning", "err", err)
-		g.lose()
+		g.lose(err)
 		return
 	}
 	defer unix.Close(fd)

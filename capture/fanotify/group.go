@@ -208,9 +208,9 @@ func (g *group) take(b []byte, left int) int {
 		if err != nil {
 			if time.Since(g.warned) > time.Minute {
 				g.warned = time.Now()
-				g.log.Warn("event not understood, rescanning", "err", err)
+				g.log.Warn("event not understood", "err", err)
 			}
-			g.lose()
+			g.lose(err)
 			return left
 		}
 		b = rest
@@ -233,9 +233,9 @@ func (g *group) flush() {
 
 // lose notes for all members that events are missing. Names may have changed, so no
 // cached path is believed.
-func (g *group) lose() {
+func (g *group) lose(why error) {
 	g.places.forget()
 	for _, b := range g.members {
-		b.lose()
+		b.lose(why)
 	}
 }

@@ -60,8 +60,7 @@ func (g *group) at(h handle) []place {
 		return nil
 	}
 	if err != nil {
-		g.log.Debug("directory not found by its handle, rescanning", "err", err)
-		g.lose()
+		g.lose(err)
 		return nil
 	}
 	g.places.set(h, at)
