@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -46,11 +47,14 @@ type catalog struct {
 	frozen *layer // being committed, or nil
 	young  map[key]*object
 	old    map[key]*object
-	err    error                // first error of the database; the run ends with it
-	sum    contents             // of the database
-	count  uint64               // commits so far
-	noted  func(commits uint64) // called after each; nil: nobody wants to know
-	puts   uint64
+	err    error        // first error of the database; the run ends with it
+	sum    contents     // of the database
+	lastTx atomic.Int64 // number of the last transaction
+	// verified is when the file was compared as a whole; the committing goroutine's own.
+	verified time.Time
+	count    uint64               // commits so far
+	noted    func(commits uint64) // called after each; nil: nobody wants to know
+	puts     uint64
 }
 
 // openCatalog opens the database or makes it. errCatalog: its file is damaged.
@@ -81,7 +85,7 @@ func openCatalog(path string) (*catalog, error) {
 		db.Close()
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)
 	}
-	c.sum, c.count = m.Contents, m.Commits
+	c.sum, c.count, c.verified = m.Contents, m.Commits, time.Now()
 	return c, nil
 }
 

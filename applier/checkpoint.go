@@ -78,6 +78,9 @@ func (a *Applier) makeDurable(ctx context.Context, b *batch) error {
 				err = a.cat.commit(b)
 			}
 			if err == nil {
+				err = a.cat.verifyDue()
+			}
+			if err == nil {
 				failpoint.Hit(failpoint.PositionAfter)
 				return nil
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -35,11 +36,44 @@ func opened(k, v []byte) ([]byte, error) {
 }
 
 func (c *catalog) view(f func(*bbolt.Tx) error) error {
-	return guarded(func() error { return c.db.View(f) })
+	last := c.lastTx.Load()
+	return guarded(func() error {
+		return c.db.View(func(tx *bbolt.Tx) error {
+			if int64(tx.ID()) < last {
+				return fmt.Errorf("%w: its file was replaced by an older copy", errCatalog)
+			}
+			return f(tx)
+		})
+	})
 }
 
 func (c *catalog) update(f func(*bbolt.Tx) error) error {
-	return guarded(func() error { return c.db.Update(f) })
+	last, now := c.lastTx.Load(), int64(0)
+	err := guarded(func() error {
+		return c.db.Update(func(tx *bbolt.Tx) error {
+			if now = int64(tx.ID()); now <= last {
+				return fmt.Errorf("%w: its file was replaced by an older copy", errCatalog)
+			}
+			return f(tx)
+		})
+	})
+	if err == nil {
+		c.lastTx.Store(now)
+	}
+	return err
+}
+
+// verifyEvery is how often the file is compared as a whole while it is in use: a damage
+// that leads lookups astray shows in no entry.
+var verifyEvery = time.Hour
+
+// verifyDue compares the file if it is time. It is called between commits.
+func (c *catalog) verifyDue() error {
+	if time.Since(c.verified) < verifyEvery {
+		return nil
+	}
+	c.verified = time.Now()
+	return verifyCatalog(c.db.Path())
 }
 
 // guarded makes a panic or a fault of the database errCatalog.

@@ -96,7 +96,7 @@ func verifyCatalog(path string) error {
 
 // root is the root page of the newest valid meta page.
 func (v *verifier) root() (root uint64, err error) {
-	newest, found := uint64(0), false
+	newest, found, size := uint64(0), false, v.pages
 	for i := range int64(2) {
 		b := make([]byte, pageHeader+metaSize)
 		if _, err := v.f.ReadAt(b, i*v.page); err != nil {
@@ -114,7 +114,7 @@ func (v *verifier) root() (root uint64, err error) {
 		}
 		if tx := u.Uint64(m[48:]); !found || tx > newest {
 			newest, found, root = tx, true, u.Uint64(m[16:])
-			v.pages = min(v.pages, u.Uint64(m[40:]))
+			v.pages = min(size, u.Uint64(m[40:]))
 		}
 	}
 	if !found {

@@ -212,14 +212,15 @@ func (r *run) skipped(e *fileop.Entry) {
 	}
 }
 
-// extra reports whether the target may hold names that the source does not have.
+// extra reports whether the target may hold names that the source does not have. Those it
+// does not know count too: only the target can tell its own leftovers from what others
+// put there.
 func (f *frame) extra() bool {
 	if f.asked == nil || !f.asked.page.Known || f.asked.page.More {
 		return true
 	}
 	for i := range f.asked.page.Entries {
-		e := &f.asked.page.Entries[i]
-		if _, ok := slices.BinarySearch(f.names, e.Name); !ok && !e.Obj.IsZero() {
+		if _, ok := slices.BinarySearch(f.names, f.asked.page.Entries[i].Name); !ok {
 			return true
 		}
 	}
