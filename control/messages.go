@@ -122,6 +122,7 @@ type Connection struct {
 	Epoch         string  `json:"epoch"`
 	CapturedOp    uint64  `json:"captured_op"`
 	AppliedOp     uint64  `json:"applied_op"`
+	Mirrors       uint64  `json:"mirrors"` // begun since the daemon's start, repetitions aside
 	LastError     string  `json:"last_error,omitempty"`
 	Alerts        []Alert `json:"alerts,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy/control"
@@ -31,6 +32,8 @@ type Connection struct {
 	done   chan struct{}
 	told   told // what was reported to the operator
 
+	mirrors atomic.Uint64 // begun since the start of the node
+
 	mu       sync.Mutex // guards what follows
 	session  *session   // nil: between sessions
 	mirrored bool       // a mirror ended well once
@@ -39,6 +42,7 @@ type Connection struct {
 	stoppedAt fileop.Time
 	size      repset.Size
 	lastErr   string
+	resumed   *session        // goes on in place of a new one; nil: none
 	failure   error           // why the last attempt to open a session failed; nil once one is open
 	changed   chan struct{}   // closed and replaced when session or acknowledgement change
 	parked    parking         // what it waits for instead of a session
@@ -60,6 +64,18 @@ func (n *Node) newConnection(st storedConnection) (*Connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := n.checkRoots(&st.ConnectionConfig, rules); err != nil {
+		return nil, err
+	}
+	return n.knownConnection(st)
+}
+
+// knownConnection is newConnection for one whose roots need not be looked at again.
+func (n *Node) knownConnection(st storedConnection) (*Connection, error) {
+	rules, err := st.rules()
+	if err != nil {
+		return nil, err
+	}
 	pairs, err := n.mapRoots(&st.ConnectionConfig, rules)
 	if err != nil {
 		return nil, err
@@ -68,19 +84,24 @@ func (n *Node) newConnection(st storedConnection) (*Connection, error) {
 		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}, nil
 }
 
+// checkRoots refuses roots that are not there, and a set that holds this machine's queue.
+func (n *Node) checkRoots(c *ConnectionConfig, rules *repset.Rules) error {
+	for _, r := range rules.Roots() {
+		if err := realDir(r); err != nil {
+			return control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
+		}
+		if repset.Within(r, n.cfg.Data) && (rules.Leads(n.cfg.Data) || rules.Selects(n.cfg.Data, true)) {
+			return control.Errorf(control.Refused, "move it elsewhere (--data), or exclude it by a rule",
+				"replication set %s: this machine's data directory %s lies inside %s; its queue would protect itself", c.Set, n.cfg.Data, r)
+		}
+	}
+	return nil
+}
+
 // mapRoots says where each root of the set goes, and refuses loops and overlaps that
 // can be known here.
 func (n *Node) mapRoots(c *ConnectionConfig, rules *repset.Rules) ([]repset.Pair, error) {
 	roots := rules.Roots()
-	for _, r := range roots {
-		if err := realDir(r); err != nil {
-			return nil, control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
-		}
-		if repset.Within(r, n.cfg.Data) && (rules.Leads(n.cfg.Data) || rules.Selects(n.cfg.Data, true)) {
-			return nil, control.Errorf(control.Refused, "move it elsewhere (--data), or exclude it by a rule",
-				"replication set %s: this machine's data directory %s lies inside %s; its queue would protect itself", c.Set, n.cfg.Data, r)
-		}
-	}
 	var m repset.Mapping = repset.Exact{}
 	switch {
 	case c.Base != "":
@@ -134,11 +155,7 @@ func (c *Connection) run(ctx context.Context) {
 
 // hold opens a session and runs it to its end.
 func (c *Connection) hold(ctx context.Context) error {
-	var s *session
-	err := c.n.srv.CheckSpace() // no session is begun that could not go on
-	if err == nil {
-		s, err = c.open(ctx)
-	}
+	s, first, err := c.begin(ctx)
 	if err != nil {
 		c.mu.Lock()
 		c.failure = err
@@ -147,7 +164,6 @@ func (c *Connection) hold(ctx context.Context) error {
 		return err
 	}
 	c.set(s)
-	first := s.firstMirror()
 	c.sessionBegun()
 	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
 	err = s.run(first)
@@ -155,6 +171,21 @@ func (c *Connection) hold(ctx context.Context) error {
 	s.close()
 	c.sessionEnded(ctx, err)
 	return err
+}
+
+// begin returns the session that was resumed, or a new one with its first mirror.
+func (c *Connection) begin(ctx context.Context) (s *session, first *mirror.Options, err error) {
+	if s = c.takeResumed(ctx); s != nil {
+		return s, nil, nil
+	}
+	if err = c.n.srv.CheckSpace(); err == nil { // no session is begun that could not go on
+		s, err = c.open(ctx)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	o := s.firstMirror()
+	return s, &o, nil
 }
 
 func (c *Connection) set(s *session) {

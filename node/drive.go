@@ -22,6 +22,7 @@ func (s *session) heal() { s.orders.putHeal() }
 
 // driveMirror runs what is ordered, one after another.
 func (s *session) driveMirror(ctx context.Context) error {
+	s.joined(ctx)
 	for {
 		o, ok := s.orders.take()
 		if !ok {
@@ -209,6 +210,7 @@ func (s *session) fill(out *control.Connection) {
 	}
 	out.Capture, out.Fidelity, out.OrderKept = s.fidelity()
 	out.Epoch = epochText(s.epoch)
+	out.Mirrors = s.c.mirrors.Load()
 	out.CapturedOp, out.AppliedOp = uint64(last), uint64(a.Applied)
 	if out.LastError == "" {
 		out.LastError = a.Err

@@ -10,7 +10,8 @@ import (
 
 // dropLeftovers deletes queues that nobody will open again: a killed source leaves that
 // of its session, whose successor begins a new epoch, and a killed target may leave that
-// of an epoch it had just given up. It is called before any session begins.
+// of an epoch it had just given up. It is called
+// before any session but those resumed begins.
 func (n *Node) dropLeftovers() {
 	ctx, cancel := context.WithTimeout(n.ctx, time.Minute)
 	defer cancel()
@@ -20,7 +21,7 @@ func (n *Node) dropLeftovers() {
 		return
 	}
 	for _, q := range queues {
-		if q.Target && n.hasReplica(q) {
+		if q.Target && n.hasReplica(q) || n.resumes(q) {
 			continue
 		}
 		if err := n.srv.DeleteStored(ctx, q); err != nil {

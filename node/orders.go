@@ -2,8 +2,11 @@ package node
 
 import (
 	"sync"
+	"sync/atomic"
 
+	"understudy/fileop"
 	"understudy/mirror"
+	"understudy/stream"
 )
 
 // healing is the mirror that makes good what was lost on the way. What the mirror itself
@@ -19,7 +22,33 @@ type orders struct {
 	asked *mirror.Options
 	heal  bool
 	runs  bool // one is under way
-	begun uint64
+
+	tail     *stream.Tail // hears of what is ordered; nil: none
+	wasEmpty bool
+	begun    *atomic.Uint64 // counts the runs, repetitions aside
+}
+
+// tell has a tail hear of what is ordered. It is called before the first order.
+func (q *orders) tell(t *stream.Tail, wasEmpty bool, begun *atomic.Uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.tail, q.wasEmpty, q.begun = t, wasEmpty, begun
+}
+
+// first asks for the run that a session begins with, which began at since: it knows
+// what must be doubted.
+func (q *orders) first(o mirror.Options, since fileop.Time) {
+	if q.tail != nil {
+		q.tail.Begin(doubts(o, q.wasEmpty, since))
+	}
+	q.put(o)
+}
+
+// due tells the tail. q.mu is held.
+func (q *orders) due(o mirror.Options) {
+	if q.tail != nil {
+		q.tail.Unquiet(stream.UnquietOrder, doubts(o, q.wasEmpty, lately()))
+	}
 }
 
 // newOrders is busy from the start if a first mirror will be ordered, so that nobody
@@ -31,6 +60,7 @@ func newOrders(busy bool) *orders { return &orders{wake: make(chan struct{}, 1),
 func (q *orders) put(o mirror.Options) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.due(o)
 	q.asked = &o
 	q.heal = q.heal && !complete(o)
 	poke(q.wake)
@@ -40,6 +70,7 @@ func (q *orders) put(o mirror.Options) {
 func (q *orders) putHeal() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.due(healing)
 	q.heal = q.asked == nil || !complete(*q.asked)
 	poke(q.wake)
 }
@@ -60,7 +91,9 @@ func (q *orders) take() (o mirror.Options, ok bool) {
 		return o, false
 	}
 	q.runs = true
-	q.begun++
+	if q.begun != nil {
+		q.begun.Add(1)
+	}
 	return o, true
 }
 
@@ -68,6 +101,9 @@ func (q *orders) done() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.runs = false
+	if q.tail != nil && !q.heal && q.asked == nil {
+		q.tail.Quiet(stream.UnquietOrder)
+	}
 }
 
 // busy reports whether a run is under way or due.
@@ -75,13 +111,6 @@ func (q *orders) busy() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.runs || q.heal || q.asked != nil
-}
-
-// count is the number of runs begun, repetitions not counted.
-func (q *orders) count() uint64 {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.begun
 }
 
 // repeated is the run that makes up for one that lost records. What the lost one was to

@@ -57,7 +57,7 @@ func (s *session) join() error {
 // watchLink tells the mirror when records under way may be lost, and joins again when
 // the target comes back.
 func (s *session) watchLink(ctx context.Context) error {
-	gen := s.link.Generation()
+	gen := s.joinedAt // 0: the session was resumed
 	for {
 		changed := s.link.Changed()
 		up, now := s.link.Up(), s.link.Generation()
@@ -69,8 +69,11 @@ func (s *session) watchLink(ctx context.Context) error {
 				s.c.note(err)
 				changed = closeAfter(ctx, s.c.n.cfg.NetworkRetry)
 			} else {
+				if gen != 0 || !s.givenUp {
+					s.lostMirror()
+				}
 				gen = now
-				s.lostMirror()
+				s.setJoined(gen)
 				s.c.note(nil)
 			}
 		}
@@ -119,8 +122,8 @@ func (s *session) onAck(data []byte) {
 	if lost {
 		s.lostMirror()
 	}
-	s.remirror(a)
 	s.reported(a)
+	s.remirror(a)
 	s.journal.Confirm(a.DurableFrame, a.DurableOp)
 	s.journal.MirrorApplied(a.MirrorApplied)
 	s.lag.applied(a.Applied)

@@ -32,6 +32,8 @@ type session struct {
 	detach   []func()
 	orders   *orders
 	wasEmpty bool // the replica held nothing when the epoch began
+	began    fileop.Time
+	givenUp  bool // resumed, and the mirror records of the daemon before were given up
 	lag      lagMeter
 	requests requests
 
@@ -40,6 +42,7 @@ type session struct {
 	peer     string // the target's session; a new one lost the mirror records under way
 	mirrErr  error  // of the last mirror
 	mirrored *end   // of the last mirror that ended well; nil: none, or the last one did not
+	joinedAt uint64 // the link's generation when the target was asked last; 0: not yet
 	again    retry  // of mirrors the target asks for
 	linkDown bool
 }
@@ -55,7 +58,7 @@ func newEpoch() fileop.Epoch {
 // must be reachable: what happens before is covered by the mirror that begins the
 // session, so nothing has to be queued for it.
 func (c *Connection) open(ctx context.Context) (_ *session, err error) {
-	s := &session{c: c, epoch: newEpoch(), orders: newOrders(true), wasEmpty: c.takeFresh()}
+	s := &session{c: c, epoch: newEpoch(), orders: newOrders(true), wasEmpty: c.takeFresh(), began: lately()}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -70,20 +73,36 @@ func (c *Connection) open(ctx context.Context) (_ *session, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.joinedAt = s.link.Generation()
 	if err := s.join(); err != nil {
 		return nil, err
 	}
-	s.journal, err = n.srv.OpenJournal(s.ctx, stream.JournalConfig{Connection: c.key, Epoch: s.epoch, MaxBytes: n.cfg.QueueLimit,
-		MemoryMax: n.cfg.MemoryLimit, MirrorWindow: n.cfg.MirrorWindow, Log: c.log})
-	if err != nil {
+	t := s.keepTail()
+	if s.journal, err = n.srv.OpenJournal(s.ctx, s.journalConfig(t)); err != nil {
+		if t != nil {
+			err = errors.Join(err, t.Close())
+		}
 		return nil, err
 	}
 	if _, err := s.journal.Put(&fileop.Op{Kind: fileop.Gap}); err != nil {
 		return nil, err
 	}
-	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: n.cfg.Name, Gate: c.valve}, c.log)
-	s.mirror = mirror.New(s.mirrorConfig(), c.log)
+	s.prepare(t)
 	return s, s.attach()
+}
+
+func (s *session) journalConfig(t *stream.Tail) stream.JournalConfig {
+	n := s.c.n
+	return stream.JournalConfig{Connection: s.c.key, Epoch: s.epoch, MaxBytes: n.cfg.QueueLimit, MemoryMax: n.cfg.MemoryLimit,
+		MirrorWindow: n.cfg.MirrorWindow, Tail: t, Log: s.c.log}
+}
+
+// prepare makes the parts that need the journal and the link.
+func (s *session) prepare(t *stream.Tail) {
+	c := s.c
+	s.orders.tell(t, s.wasEmpty, &c.mirrors)
+	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: c.n.cfg.Name, Gate: c.valve}, c.log)
+	s.mirror = mirror.New(s.mirrorConfig(), c.log)
 }
 
 // findCaptures chooses the capture of each root as the connection asks.
@@ -107,7 +126,8 @@ func (s *session) findCaptures() error {
 }
 
 func (s *session) mirrorConfig() mirror.Config {
-	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem}
+	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
+		Busy: tellBusy(s.journal.Tail())}
 	for i, cap := range s.captures {
 		cfg.Roots = append(cfg.Roots, mirror.Root{Tree: cap.tree, Index: uint32(i), TreePath: cap.dir, Dir: s.c.pairs[i].From})
 	}
@@ -141,7 +161,7 @@ func (s *session) attach() error {
 }
 
 // run works until something ends the session, and returns what.
-func (s *session) run(first mirror.Options) error {
+func (s *session) run(first *mirror.Options) error {
 	g, ctx := errgroup.WithContext(s.ctx)
 	stop, err := s.link.Subscribe(stream.AckSubject(s.c.n.cfg.Name, s.c.key, s.epoch), s.onAck)
 	if err != nil {
@@ -173,7 +193,9 @@ func (s *session) run(first mirror.Options) error {
 			}
 		})
 	}
-	s.order(first)
+	if first != nil {
+		s.orders.first(*first, s.began)
+	}
 	return g.Wait()
 }
 
@@ -220,6 +242,13 @@ const stopGrace = 5 * time.Second
 // close ends everything the session holds. It may be called once, after run.
 func (s *session) close() {
 	s.cancel(errDisconnected)
+	if s.c.n.leaving.Load() && s.link != nil && s.journal != nil && s.journal.Tail() != nil && s.journal.Err() == nil {
+		s.leave()
+		return
+	}
+	if s.journal != nil && s.journal.Tail() != nil {
+		s.journal.Tail().Kill() // before anything is missed
+	}
 	for _, f := range s.detach {
 		f()
 	}
@@ -232,6 +261,7 @@ func (s *session) close() {
 		if err := s.journal.Delete(ctx); err != nil {
 			s.c.log.Warn("queue not deleted", "err", err)
 		}
+		s.dropTail()
 	}
 	s.releaseCaptures()
 }

@@ -341,15 +341,14 @@ func (r *replica) status() control.Replica {
 
 // resumeConnections starts what is configured and what is remembered.
 func (n *Node) resumeConnections() error {
-	var stored []storedConnection
-	n.state.read(func(d *stateData) { stored = append(stored, d.Connections...) })
-	for _, cfg := range n.cfg.Connections {
-		stored = mergeConfigured(stored, cfg)
-	}
+	stored := n.storedConnections()
 	if err := n.state.update(func(d *stateData) { d.Connections = stored }); err != nil {
 		return err
 	}
 	for _, st := range stored {
+		if n.connected(st.Key) {
+			continue // its session was resumed
+		}
 		c, err := n.newConnection(st)
 		if err != nil {
 			return fmt.Errorf("connection %s to %s: %w", st.Set, st.Target, err)
@@ -365,6 +364,36 @@ func (n *Node) resumeConnections() error {
 		n.mu.Unlock()
 	}
 	return nil
+}
+
+// storedConnections are those remembered and those configured.
+func (n *Node) storedConnections() (stored []storedConnection) {
+	n.state.read(func(d *stateData) { stored = append(stored, d.Connections...) })
+	for _, cfg := range n.cfg.Connections {
+		stored = mergeConfigured(stored, cfg)
+	}
+	return stored
+}
+
+func (n *Node) storedConnection(key string) (storedConnection, bool) {
+	for _, st := range n.storedConnections() {
+		if st.Key == key {
+			return st, true
+		}
+	}
+	return storedConnection{}, false
+}
+
+// connected reports whether a connection with a key runs.
+func (n *Node) connected(key string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.conns {
+		if c.key == key {
+			return true
+		}
+	}
+	return false
 }
 
 // mergeConfigured adds a configured connection to the remembered ones; one that is

@@ -50,6 +50,19 @@ func (t *Tail) Unquiet(who uint64, d Doubts) {
 	t.store(wordUnquiet, bits|who)
 }
 
+// Begin replaces all doubts: nothing was captured before. It is never quiet meanwhile.
+func (t *Tail) Begin(d Doubts) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.data == nil {
+		return
+	}
+	t.store(wordDoubtSince, d.since())
+	if !d.All {
+		t.store(wordDoubtAll, 0)
+	}
+}
+
 // Quiet says that what Unquiet told of has reached its end, and all its records are logged.
 func (t *Tail) Quiet(who uint64) {
 	t.mu.Lock()
