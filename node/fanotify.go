@@ -68,7 +68,7 @@ func (n *Node) startFanotify(dir string) (*captured, error) {
 	}
 	tree := lower.New(fd, nil)
 	fan := newHintFan()
-	b, err := n.fanHub().Open(dir, fd, fanotify.Config{RescanEvery: n.cfg.RescanEvery}, fan, n.log.With("dir", dir))
+	b, err := n.fanHub().Open(dir, fd, n.fanConfig(), fan, n.log.With("dir", dir))
 	if err != nil {
 		tree.Close()
 		return nil, err
@@ -77,6 +77,14 @@ func (n *Node) startFanotify(dir string) (*captured, error) {
 	c.sync = b.Sync
 	n.serve(c)
 	return c, nil
+}
+
+func (n *Node) fanConfig() fanotify.Config {
+	cfg := fanotify.Config{RescanEvery: n.cfg.RescanEvery}
+	if n.setFan != nil {
+		n.setFan(&cfg)
+	}
+	return cfg
 }
 
 // watchBypass has what lies beneath a stacked mount watched for changes that did not come

@@ -64,7 +64,8 @@ type Node struct {
 	joining  sync.Mutex // one join or leave at a time
 	mu       sync.Mutex // guards the maps and nextID
 	captures map[string]*captured
-	hub      *fanotify.Hub // made at its first use
+	hub      *fanotify.Hub          // made at its first use
+	setFan   func(*fanotify.Config) // lets tests make queues short; set before captures start
 	conns    map[int]*Connection
 	replicas map[string]*replica
 	// wrapFeed lets tests watch what is applied; set before replicas open.

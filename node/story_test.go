@@ -19,6 +19,7 @@ import (
 func TestMain(m *testing.M) {
 	exercise.Child() // does a job and ends, if this is a child
 	compareChild()
+	storeChild()
 	sequenceChild()
 	os.Exit(m.Run())
 }

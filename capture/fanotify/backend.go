@@ -107,6 +107,13 @@ func (b *Backend) Sync() error {
 	return nil
 }
 
+// Behind reports that events were lost and not everything was called dirty since.
+func (b *Backend) Behind() bool {
+	b.group.mu.Lock()
+	defer b.group.mu.Unlock()
+	return b.owed
+}
+
 // Run captures until ctx ends and then returns nil, or returns what stopped it:
 // ErrRootGone, or that events cannot be read. What was noticed before ctx ended is handed
 // to the sink.

@@ -87,12 +87,17 @@ func (g *group) resolve(h handle) ([]place, error) {
 	return at, nil
 }
 
+// maxTries bounds the repetitions of a call that may be refused for a moment.
+const maxTries = 10
+
 // open opens what h stands for with O_PATH.
 func (g *group) open(h handle) (int, error) {
-	for {
+	for try := 0; ; try++ {
 		fd, err := unix.OpenByHandleAt(g.mount, h.file(), unix.O_PATH|unix.O_CLOEXEC)
 		switch {
 		case errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOMEM) && try < maxTries: // seen of directories being removed
 			continue
 		case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOENT):
 			return -1, fmt.Errorf("%w: %w", errGone, err)
