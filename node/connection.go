@@ -40,6 +40,7 @@ type Connection struct {
 	fresh    bool       // new, to an empty replica: true until the first session begins
 	// stoppedAt is storedConnection.StoppedAt until the first session has begun.
 	stoppedAt fileop.Time
+	moved     string // where the target is now, if not at cfg.Address
 	size      repset.Size
 	lastErr   string
 	resumed   *session        // goes on in place of a new one; nil: none

@@ -177,7 +177,7 @@ var targetAlerts = []event.ID{event.WriteFull, event.WriteBusy, event.WriteDenie
 // reported tells what changed in the target's reports.
 func (s *session) reported(a ack) {
 	c := s.c
-	remirror := (a.State == "Remirror required" || a.State == "Not mirrored") && s.mirrorIdle()
+	remirror := s.waits(a) || s.gaveUp()
 	c.told.mu.Lock()
 	defer c.told.mu.Unlock()
 	t := &c.told
@@ -205,6 +205,13 @@ func (s *session) reported(a ack) {
 		c.cured(event.RemirrorRequired)
 	}
 	t.state, t.alert, t.remirror = a.State, a.Alert, remirror
+}
+
+// gaveUp reports that the last mirror did not end well and none is due.
+func (s *session) gaveUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mirrErr != nil && !s.orders.busy()
 }
 
 func (r *replica) about() event.About {

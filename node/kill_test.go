@@ -64,10 +64,18 @@ type machine struct {
 	cfg Config
 	d   *testnode.Daemon
 	ctl *control.Client
+	ns  *testnode.Namespace // nil: that of the test
 }
 
 // newRig starts both daemons with empty state.
 func newRig(t testing.TB, change func(source, target *Config)) *rig {
+	t.Helper()
+	return newRigOn(t, nil, change)
+}
+
+// newRigOn is newRig with source and target on the ends A and B of a wire; nil: on this
+// machine's own network.
+func newRigOn(t testing.TB, w *testnode.Wire, change func(source, target *Config)) *rig {
 	t.Helper()
 	needRoot(t)
 	base, err := os.MkdirTemp("", "understudy-test-")
@@ -82,6 +90,11 @@ func newRig(t testing.TB, change func(source, target *Config)) *rig {
 		change(&source, &target)
 	}
 	r.target, r.source = &machine{t: t, cfg: target}, &machine{t: t, cfg: source}
+	if w != nil {
+		r.source.ns, r.target.ns = w.A, w.B
+		r.source.cfg.Listen, r.target.cfg.Listen = "0.0.0.0:6320", "0.0.0.0:6320"
+		r.via = w.HostPort(testnode.SideB, r.target.cfg.Listen)
+	}
 	r.target.start()
 	r.source.start()
 	t.Cleanup(func() {
@@ -102,7 +115,7 @@ func machineConfig(base, name string) Config {
 func (m *machine) start() {
 	m.t.Helper()
 	m.closeControl()
-	m.d = testnode.Start(m.t, m.cfg.Name, m.cfg)
+	m.d = testnode.StartIn(m.t, m.ns, m.cfg.Name, m.cfg)
 	m.cfg.Listen = m.d.Addr()
 }
 
@@ -120,17 +133,28 @@ func (m *machine) kill() {
 	m.d.Kill()
 }
 
+// controlAddr is where the test reaches the daemon: on a wire over the loopback device
+// of its namespace, which no fault of the wire touches.
+func (m *machine) controlAddr() string {
+	if m.ns == nil {
+		return m.d.Addr()
+	}
+	return "127.0.0.1:" + DefaultPort
+}
+
 // ask calls a verb of the daemon.
 func (m *machine) ask(verb string, req, reply any) error {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if m.ctl == nil {
-		c, err := control.Dial(ctx, m.d.Addr(), m.cfg.Name, testSecret)
+		err := m.ns.Do(func() (err error) {
+			m.ctl, err = control.Dial(ctx, m.controlAddr(), m.cfg.Name, testSecret)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		m.ctl = c
 	}
 	return m.ctl.Call(ctx, verb, req, reply)
 }

@@ -31,8 +31,8 @@ func (n *Node) listMachines(context.Context, nothing) (any, error) {
 	return out, nil
 }
 
-// addMachine enters a machine; one that is known gets the new address. Without a name
-// the machine is asked for it.
+// addMachine enters a machine; one that is known gets the new address, and connections to
+// it go on there. Without a name the machine is asked for it.
 func (n *Node) addMachine(ctx context.Context, m control.Machine) (any, error) {
 	m.Address = withPort(m.Address)
 	if m.Name == "" {
@@ -60,6 +60,9 @@ func (n *Node) addMachine(ctx context.Context, m control.Machine) (any, error) {
 	})
 	if full {
 		return nil, control.Errorf(control.Refused, "remove one that is gone", "%d machines are known", maxMachines)
+	}
+	if err == nil {
+		n.moveConnections(m)
 	}
 	return m, err
 }

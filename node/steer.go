@@ -168,7 +168,7 @@ func (n *Node) Disconnect(ctx context.Context, id int) error {
 func (c *Connection) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	l, err := stream.Dial(ctx, stream.LinkConfig{Addr: c.cfg.Address, Secret: c.n.cfg.Secret, Name: c.n.cfg.Name, Log: c.log})
+	l, err := stream.Dial(ctx, stream.LinkConfig{Addr: c.address(), Secret: c.n.cfg.Secret, Name: c.n.cfg.Name, Log: c.log})
 	if err == nil {
 		defer l.Close()
 		var raw []byte

@@ -45,7 +45,8 @@ type Link struct {
 	control, bulk *nats.Conn
 
 	mu      sync.Mutex // guards what follows
-	up      [2]bool    // of control and bulk, as their callbacks said
+	addr    string
+	up      [2]bool // of control and bulk, as their callbacks said
 	gen     uint64
 	cuts    uint64 // of the control connection so far
 	closed  bool
@@ -67,12 +68,12 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	l := &Link{gen: 1, up: [2]bool{true, true}, changed: make(chan struct{})}
+	l := &Link{addr: cfg.Addr, gen: 1, up: [2]bool{true, true}, changed: make(chan struct{})}
 	if cfg.Later {
 		l.gen, l.up = 0, [2]bool{}
 	}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
-		d := &linkDialer{first: ctx}
+		d := &linkDialer{first: ctx, at: l.address}
 		later := func(*nats.Options) error { return nil }
 		if cfg.Later {
 			later = l.later(d, conn)
@@ -108,6 +109,7 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 type linkDialer struct {
 	mu    sync.Mutex
 	first context.Context // nil once connected
+	at    func() string   // where the peer is now
 }
 
 func (d *linkDialer) connected() {
@@ -116,7 +118,7 @@ func (d *linkDialer) connected() {
 	d.first = nil
 }
 
-func (d *linkDialer) Dial(network, address string) (net.Conn, error) {
+func (d *linkDialer) Dial(network, _ string) (net.Conn, error) {
 	d.mu.Lock()
 	ctx := d.first
 	d.mu.Unlock()
@@ -125,7 +127,7 @@ func (d *linkDialer) Dial(network, address string) (net.Conn, error) {
 	}
 	nd := net.Dialer{Timeout: dialTimeout, Control: socketOptions,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 4 * time.Second, Interval: 2 * time.Second, Count: 3}}
-	return nd.DialContext(ctx, network, address)
+	return nd.DialContext(ctx, network, d.at())
 }
 
 func socketOptions(_, _ string, c syscall.RawConn) error {

@@ -45,3 +45,25 @@ func proveAlive(nc *nats.Conn) {
 	}
 	_ = nc.ForceReconnect() // closed meanwhile: nothing to do
 }
+
+// address is where the peer is dialled next.
+func (l *Link) address() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addr
+}
+
+// Move has the peer dialled at another address from now on, and both connections made
+// anew. An attempt that is under way at the old address ends first, within 4 s.
+func (l *Link) Move(addr string) {
+	l.mu.Lock()
+	same := l.addr == addr
+	l.addr = addr
+	l.mu.Unlock()
+	if same {
+		return
+	}
+	for _, nc := range []*nats.Conn{l.control, l.bulk} {
+		_ = nc.ForceReconnect() // closed, or being dialled: nothing to do
+	}
+}

@@ -91,6 +91,12 @@ type Daemon struct {
 // the end of the test, if it still runs then; what it logged is shown if the test failed.
 func Start(t testing.TB, name string, settings any) *Daemon {
 	t.Helper()
+	return StartIn(t, nil, name, settings)
+}
+
+// StartIn is Start in a network namespace; nil is the caller's own.
+func StartIn(t testing.TB, ns *Namespace, name string, settings any) *Daemon {
+	t.Helper()
 	raw, err := json.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +112,7 @@ func Start(t testing.TB, name string, settings any) *Daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.cmd.Start(); err != nil {
+	if err := ns.Do(d.cmd.Start); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
 	go func() {
