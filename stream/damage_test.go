@@ -276,12 +276,16 @@ func (d *damaged) one(i int, rng *rand.Rand) (what string, healed bool) {
 	d.t.Helper()
 	live, side := i%2 == 0, [2]string{"alpha", "beta"}[i/2%2]
 	kind := testdamage.Kinds[i/4%len(testdamage.Kinds)]
+	backlog, skip := rng.IntN(3), keepLock
+	if d.planted { // what is read late, from disk, and is not looked at when the server starts
+		kind, backlog, skip = "flip", 1, func(path string) bool { return !strings.HasSuffix(path, ".blk") }
+	}
 	older := filepath.Join(d.base, "older")
 	must(d.t, os.RemoveAll(older))
 	d.more(40)
 	d.settle()
 	must(d.t, testdamage.Copy(d.dir(side), older))
-	switch rng.IntN(3) { // where the backlog is
+	switch backlog { // where the backlog is
 	case 0:
 		d.valve.Pause()
 	case 1:
@@ -294,7 +298,7 @@ func (d *damaged) one(i int, rng *rand.Rand) (what string, healed bool) {
 		d.closeEpoch(false)
 		d.stopServers()
 	}
-	what, err := testdamage.Do(rng, kind, d.dir(side), older, keepLock)
+	what, err := testdamage.Do(rng, kind, d.dir(side), older, skip)
 	must(d.t, err)
 	what = fmt.Sprintf("%s %s, live %v", side, what, live)
 	if !live {
@@ -378,8 +382,8 @@ func TestPlantedNoChainIsSeen(t *testing.T) {
 	must(t, failpoint.Arm(string(failpoint.PlantNoChain)))
 	defer func() { must(t, failpoint.Arm("")) }()
 	rng := rand.New(rand.NewPCG(402, 1))
-	for i := range 200 {
-		d.one(2*i, rng) // live: at the start of a server holes are looked for once more
+	for i := range 100 {
+		d.one(4*i+3, rng) // of the stopped target's store: a running server has much in memory
 		d.mu.Lock()
 		wrong := d.wrong
 		d.mu.Unlock()
@@ -388,5 +392,5 @@ func TestPlantedNoChainIsSeen(t *testing.T) {
 			return
 		}
 	}
-	t.Fatal("200 damages, and the model saw nothing wrong")
+	t.Fatal("100 damages, and the model saw nothing wrong")
 }

@@ -74,6 +74,15 @@ func (s *Server) CheckSpace() error {
 	return err
 }
 
+// bearable is how much of its limit a queue may use now; guardDisk looks again later.
+func (s *Server) bearable(limit int64) (int64, error) {
+	_, free, err := diskSpace(s.cfg.StoreDir)
+	if err != nil {
+		return 0, err
+	}
+	return min(limit, max(free-s.cfg.MinFree, limitGrain)), nil
+}
+
 // limit gives the queue its configured limit, or where room is short, what it holds
 // and its part of the room.
 func (st *store) limit(ctx context.Context, room int64, short bool) error {
