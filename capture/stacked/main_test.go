@@ -5,6 +5,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"understudy/capture/holder"
+	"understudy/internal/exercise"
 )
 
 // childVar makes the test program an application in a process of its own: it says what
@@ -12,6 +15,10 @@ import (
 const childVar = "UNDERSTUDY_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "holder" {
+		os.Exit(holder.Main(os.Args[2:]))
+	}
+	exercise.Child()
 	if child := os.Getenv(childVar); child != "" {
 		what, path, _ := strings.Cut(child, ":")
 		if err := application(what, path); err != nil {
@@ -24,8 +31,13 @@ func TestMain(m *testing.M) {
 }
 
 func application(what, path string) error {
-	if what == "map" {
+	switch what {
+	case "map":
 		return mapFile(path)
+	case "serve":
+		return serveChild(path)
+	case "work":
+		return workChild(path)
 	}
 	rate, err := loads[what](path)
 	fmt.Println(rate)
