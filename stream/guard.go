@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	// guardEvery is how often the free space of the disk is looked at.
-	guardEvery = time.Second
+	// guardEvery is how often the free space of the disk is looked at: the space that stays
+	// free must hold what is written to the disk meanwhile, by whomever.
+	guardEvery = 100 * time.Millisecond
+	// guardClose is the room below which the limits are set each time, above it each tenth.
+	guardClose = 256 << 20
 	// guardNear is the room above which nothing is limited: more than the fastest disk
 	// takes in guardEvery.
 	guardNear = 4 << 30
@@ -50,7 +53,7 @@ func (st *store) lose(why error) {
 // guardDisk lowers the limits of the open queues near the end of the disk, whoever fills
 // it, so that a queue is full before the disk is. A full source queue ends its session,
 // a full target queue stops its transmitter; limits rise again with the room.
-func (s *Server) guardDisk(ctx context.Context) {
+func (s *Server) guardDisk(ctx context.Context, round int) {
 	_, free, err := diskSpace(s.cfg.StoreDir)
 	if err != nil {
 		s.log.Warn("free space of the queue's disk not known", "err", err)
@@ -58,6 +61,9 @@ func (s *Server) guardDisk(ctx context.Context) {
 	}
 	stores := s.openStores()
 	room := max(0, free-s.cfg.MinFree)
+	if room > guardClose && round%10 != 0 {
+		return
+	}
 	for _, st := range stores {
 		if err := st.limit(ctx, room/int64(len(stores)), room < guardNear); err != nil && ctx.Err() == nil {
 			s.log.Warn("queue not limited", "queue", st.name, "err", err)

@@ -165,9 +165,23 @@ type pair struct {
 
 func newPair(t testing.TB, jc JournalConfig, rc ReceiverConfig) *pair {
 	t.Helper()
+	return newPairOn(t, ServerConfig{}, jc, rc)
+}
+
+// newPairAt has the target's server look after its store.
+func newPairAt(t testing.TB, target ServerConfig, rc ReceiverConfig) *pair {
+	t.Helper()
+	p := newPairOn(t, target, JournalConfig{}, rc)
+	goRun(t, p.dst.Run)
+	return p
+}
+
+func newPairOn(t testing.TB, target ServerConfig, jc JournalConfig, rc ReceiverConfig) *pair {
+	t.Helper()
 	p := &pair{valve: new(Valve)}
 	p.src = startServer(t, ServerConfig{Name: "alpha"})
-	p.dst = startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Secret: testSecret})
+	target.Name, target.Listen, target.Secret = "beta", "127.0.0.1:0", testSecret
+	p.dst = startServer(t, target)
 	p.proxy = newProxy(t, p.dst.Addr().String())
 	p.j = openJournal(t, p.src, jc)
 	p.r = openReceiver(t, p.dst, rc)

@@ -48,14 +48,14 @@ func (s *Server) Run(ctx context.Context) error {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
 	var probed, restarted time.Time
-	for {
+	for round := 0; ; round++ {
 		var why error
 		select {
 		case <-ctx.Done():
 			return nil
 		case why = <-s.trouble:
 		case <-tick.C:
-			s.guardDisk(ctx)
+			s.guardDisk(ctx, round)
 			if time.Since(probed) >= probeEvery {
 				probed, why = time.Now(), s.probe()
 			}
