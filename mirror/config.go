@@ -41,6 +41,9 @@ type Config struct {
 	// BlockSize is what block checksums compare, in bytes; 0 is DefaultBlockSize
 	// (MirrorChunkSize, B7.12).
 	BlockSize int
+	// EveryChange: the capture tells of every changed object, so that a place is believed
+	// by date and size unless everything below it is to be looked at.
+	EveryChange bool
 	// Pace is what Border.Pace answers; nil: 0.
 	Pace func() time.Duration
 	// LinkTarget rewrites the target of a symbolic link at path (B5.31); nil: as it is.

@@ -57,6 +57,15 @@ func timeOf(t time.Time) fileop.Time {
 	return fileop.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
 }
 
+func anyDeep(batch map[hint]look) bool {
+	for _, how := range batch {
+		if how.deep {
+			return true
+		}
+	}
+	return false
+}
+
 // wholeTree reports that a batch covered everything of every root.
 func (m *Mirror) wholeTree(batch map[hint]look) bool {
 	for i := range m.cfg.Roots {
@@ -194,7 +203,9 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) error {
 		o = Options{Mode: Diff, Checksum: true}
 	}
 	m.failed.Store(false)
-	o.Since = m.hints.lookedAt
+	if !m.cfg.EveryChange || anyDeep(batch) {
+		o.Since = m.hints.lookedAt
+	}
 	began := time.Now().Add(-clockSlack)
 	r := &run{m: m, ctx: ctx, opts: o, seen: newSeen(false), estimate: firstCredit, quiet: true}
 	defer r.background()()

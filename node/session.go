@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"understudy/capture"
 	"understudy/event"
 	"understudy/fileop"
 	"understudy/mirror"
@@ -128,7 +129,9 @@ func (s *session) findCaptures() error {
 func (s *session) mirrorConfig() mirror.Config {
 	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
 		Busy: tellBusy(s.journal.Tail())}
+	cfg.EveryChange = true
 	for i, cap := range s.captures {
+		cfg.EveryChange = cfg.EveryChange && cap.backend.Fidelity() >= capture.DirtyObjects
 		cfg.Roots = append(cfg.Roots, mirror.Root{Tree: cap.tree, Index: uint32(i), TreePath: cap.dir, Dir: s.c.pairs[i].From})
 	}
 	return cfg
