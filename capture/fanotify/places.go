@@ -130,7 +130,7 @@ func relative(root, fd int) (string, error) {
 			continue
 		}
 		if p == before {
-			return "", nil
+			return "", sameObject(root, fd)
 		}
 		if rel, ok := strings.CutPrefix(p, strings.TrimSuffix(before, "/")+"/"); ok {
 			return rel, nil
@@ -138,6 +138,20 @@ func relative(root, fd int) (string, error) {
 		return "", errOutside
 	}
 	return "", errors.New("root directory is being moved")
+}
+
+// sameObject is errOutside unless both descriptors are of one object. In a copy of a mount
+// that shows only a part of its file system, as beneath a stacked mount, the kernel calls
+// the root "/", and everything outside of it as well.
+func sameObject(a, b int) error {
+	var sa, sb unix.Stat_t
+	if err := errors.Join(unix.Fstat(a, &sa), unix.Fstat(b, &sb)); err != nil {
+		return fmt.Errorf("compare with root directory: %w", err)
+	}
+	if sa.Dev != sb.Dev || sa.Ino != sb.Ino {
+		return errOutside
+	}
+	return nil
 }
 
 // deletedMark is what the kernel puts behind the path of an object without a name.
