@@ -28,7 +28,7 @@ func attrsDiffer(st *unix.Stat_t, at *fileop.Attr) bool {
 func (a *Applier) setAttrs(fd int, st *unix.Stat_t, at *fileop.Attr, xs []fileop.Xattr, complete bool) error {
 	restat := false
 	if st.Uid != at.UID || st.Gid != at.GID {
-		if err := a.permit(a.at.Chown(fd, at.UID, at.GID)); err != nil {
+		if err := a.permit(func() error { return a.at.Chown(fd, at.UID, at.GID) }); err != nil {
 			return err
 		}
 		restat = true
@@ -41,7 +41,7 @@ func (a *Applier) setAttrs(fd int, st *unix.Stat_t, at *fileop.Attr, xs []fileop
 		restat = restat || removed
 	}
 	for _, x := range xs {
-		if err := a.permit(a.at.SetXattr(fd, x)); err != nil {
+		if err := a.permit(func() error { return a.at.SetXattr(fd, x) }); err != nil {
 			return err
 		}
 		restat = restat || x.Name == accessACL
@@ -60,18 +60,22 @@ func (a *Applier) setAttrs(fd int, st *unix.Stat_t, at *fileop.Attr, xs []fileop
 	if mode&modeBits == at.Mode&modeBits {
 		return nil
 	}
-	return a.permit(a.at.Chmod(fd, at.Mode))
+	return a.permit(func() error { return a.at.Chmod(fd, at.Mode) })
 }
 
 // removeOthers removes extended attributes that are not in xs.
 func (a *Applier) removeOthers(fd int, xs []fileop.Xattr) (removed bool, err error) {
-	have, err := a.at.Xattrs(fd)
+	var have []fileop.Xattr
+	err = a.permit(func() (err error) {
+		have, err = a.at.Xattrs(fd)
+		return err
+	})
 	if err != nil {
-		return false, a.permit(err)
+		return false, err
 	}
 	for _, h := range have {
 		if findXattr(xs, h.Name) == nil {
-			if err := a.permit(a.at.RemoveXattr(fd, h.Name)); err != nil {
+			if err := a.permit(func() error { return a.at.RemoveXattr(fd, h.Name) }); err != nil {
 				return removed, err
 			}
 			removed = true
@@ -89,18 +93,31 @@ func findXattr(xs []fileop.Xattr, name string) *fileop.Xattr {
 	return nil
 }
 
-// permit lets pass what this process may not set or the file system cannot hold: an
-// applier without root's rights carries what it can. It is counted, and said once.
-func (a *Applier) permit(err error) error {
-	if err == nil || !(errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
-		return err
+// permit makes a call and lets pass that this process may not do it or the file system
+// cannot hold it: an applier without root's rights carries what it can. It is counted,
+// and said once. A refusal counts when it comes twice.
+func (a *Applier) permit(call func() error) error {
+	err := call()
+	if isRefusal(err) {
+		err = call()
 	}
+	if isRefusal(err) {
+		a.notPermitted(err)
+		return nil
+	}
+	return err
+}
+
+func (a *Applier) notPermitted(err error) {
 	a.count(func(s *Stats) { s.NotPermitted++ })
 	if !a.saidNot {
 		a.saidNot = true
 		a.event(Event{Kind: EventNotPermitted, Seq: a.pos.Applied + 1, Err: err})
 	}
-	return nil
+}
+
+func isRefusal(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)
 }
 
 func hasDefaultACL(xs []fileop.Xattr) bool { return findXattr(xs, defaultACL) != nil }
@@ -131,12 +148,13 @@ func (a *Applier) opXattr(t *tree, op *fileop.Op) error {
 	}
 	defer done()
 	for _, x := range op.Xattrs {
-		if op.Kind == fileop.SetXattr {
-			err = a.at.SetXattr(fd, x)
-		} else {
-			err = a.at.RemoveXattr(fd, x.Name)
-		}
-		if err = a.permit(err); err != nil {
+		err := a.permit(func() error {
+			if op.Kind == fileop.SetXattr {
+				return a.at.SetXattr(fd, x)
+			}
+			return a.at.RemoveXattr(fd, x.Name)
+		})
+		if err != nil {
 			return err
 		}
 		if o.isDir() && strings.EqualFold(x.Name, defaultACL) {

@@ -238,7 +238,7 @@ func (a *Applier) writeWhole(t *tree, op *fileop.Op, fresh bool) error {
 			return err
 		}
 	}
-	if err := a.at.Utimes(fd, "", op.Attr.Mtime); a.permit(err) != nil {
+	if err := a.permit(func() error { return a.at.Utimes(fd, "", op.Attr.Mtime) }); err != nil {
 		return err
 	}
 	delete(a.pend, o.key)

@@ -90,12 +90,12 @@ func (a *Applier) settleOne(k key, mtime fileop.Time) error {
 	}
 	fd, name, err := a.whereIs(t, k)
 	if err == nil {
-		err = a.at.Utimes(fd, name, mtime)
+		err = a.permit(func() error { return a.at.Utimes(fd, name, mtime) })
 	}
 	if errors.Is(err, errUnknown) || isGone(err) {
 		return nil
 	}
-	return a.permit(err)
+	return err
 }
 
 // whereIs gives a descriptor and name for a call that takes both; the name is empty if

@@ -144,8 +144,11 @@ func (a *Applier) makeOnce(op *fileop.Op, p place, pfd int, adopt bool) (fd int,
 		}
 		err = a.at.Symlink(target, pfd, p.name)
 	case unix.S_IFIFO, unix.S_IFSOCK, unix.S_IFCHR, unix.S_IFBLK:
-		err = a.at.Mknod(pfd, p.name, mode&(typeBits|0o777), op.Attr.Rdev)
-		if errors.Is(err, unix.EPERM) && a.permit(err) == nil {
+		for try := 0; try == 0 || try == 1 && errors.Is(err, unix.EPERM); try++ {
+			err = a.at.Mknod(pfd, p.name, mode&(typeBits|0o777), op.Attr.Rdev)
+		}
+		if errors.Is(err, unix.EPERM) {
+			a.notPermitted(err)
 			return -1, false, errUnknown // a device without the right to make one: counted, not made
 		}
 	default:
