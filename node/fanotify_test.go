@@ -143,6 +143,8 @@ func TestRenamesAreRenames(t *testing.T) {
 	}
 	must(t, os.Mkdir(filepath.Join(p.dir, "sub"), 0o755))
 	must(t, os.Rename(filepath.Join(p.dir, "big"), filepath.Join(p.dir, "sub", "large")))
+	p.follow()
+	t.Logf("%d bytes sent for the directory", p.sent()-before)
 	must(t, os.Rename(filepath.Join(p.dir, "file"), filepath.Join(p.dir, "sub", "other")))
 	p.follow()
 	p.same()

@@ -204,7 +204,6 @@ func (b *Backend) object(ev *event) {
 	if b.objects == nil {
 		b.objects = map[string]bool{}
 	}
-	b.noteForeign(ev, "")
 	content := ev.mask&(unix.FAN_MODIFY|unix.FAN_CLOSE_WRITE) != 0
 	b.objects[string(ev.obj)] = b.objects[string(ev.obj)] || content
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,8 +88,13 @@ func (g *group) resolve(h handle) ([]place, error) {
 	return at, nil
 }
 
-// maxTries bounds the repetitions of a call that may be refused for a moment.
-const maxTries = 10
+// The kernel says ENOMEM while the inode number of a removed object is being given to a
+// new one (find_inode_fast, I_CREATING): some microseconds, unless the creator has lost
+// its processor.
+const (
+	busyTries = 50
+	busyWait  = time.Millisecond
+)
 
 // open opens what h stands for with O_PATH.
 func (g *group) open(h handle) (int, error) {
@@ -97,7 +103,8 @@ func (g *group) open(h handle) (int, error) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case errors.Is(err, unix.ENOMEM) && try < maxTries: // seen of directories being removed
+		case errors.Is(err, unix.ENOMEM) && try < busyTries:
+			time.Sleep(busyWait)
 			continue
 		case errors.Is(err, unix.ESTALE), errors.Is(err, unix.ENOENT):
 			return -1, fmt.Errorf("%w: %w", errGone, err)
