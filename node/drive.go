@@ -215,6 +215,9 @@ func (s *session) fill(out *control.Connection) {
 	if out.LastError == "" {
 		out.LastError = a.Err
 	}
+	if out.LastError == "" && ts.TargetFull { // it waits, in order
+		out.LastError = ts.LastError
+	}
 	if out.LastError == "" && mirrErr != nil {
 		out.LastError = mirrErr.Error()
 	}
