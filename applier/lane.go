@@ -119,6 +119,16 @@ type cursor struct {
 	open bool // item is being read
 }
 
+// more reports whether records follow the one last taken that are here already.
+func (c *cursor) more() bool {
+	if c.have || c.open && c.op.Seq < c.item.frame.Last() {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.items) > 0
+}
+
 // peek makes the next record available in c.op and reports whether there is one. begin
 // is asked about each frame first, end told after the last record of one was taken.
 func (c *cursor) peek(begin func(*laneItem) error, end func(*laneItem)) (bool, error) {

@@ -126,7 +126,7 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 	switch decide(a.pos.Applied, a.pos.MirrorApplied, a.aborted, qop, mop) {
 	case applyQueue:
 		q.have = false
-		return true, a.doQueue(ctx, qop)
+		return true, a.doQueue(ctx, qop, q.more() || m.more())
 	case applyMirror:
 		m.have = false
 		return true, a.doMirror(ctx, mop)
@@ -138,7 +138,10 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 	return false, nil
 }
 
-func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
+// doQueue executes a record of the queue. more: others are at hand. The last one shows
+// only when the modification times are set as well, a moment later: who waits for it
+// wants to see the tree at rest.
+func (a *Applier) doQueue(ctx context.Context, op *fileop.Op, more bool) error {
 	a.skipMirror(min(op.Other, a.aborted))
 	a.high.set(a.pos.Epoch, op.Seq)
 	a.touched.add(op)
@@ -153,9 +156,11 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op) error {
 	}
 	a.mu.Lock()
 	a.stats.Ops++
-	a.shown = a.pos
-	if a.hold.watched(op.Seq) {
-		a.wake()
+	if more || a.pending() == 0 {
+		a.shown = a.pos
+		if a.hold.watched(op.Seq) {
+			a.wake()
+		}
 	}
 	a.mu.Unlock()
 	return nil
