@@ -46,6 +46,9 @@ type Config struct {
 	EveryChange bool
 	// Pace is what Border.Pace answers; nil: 0.
 	Pace func() time.Duration
+	// Touch and Durable are what Border.Touch and Border.Durable do; nil: nothing.
+	Touch   func(fileop.ObjID)
+	Durable func(context.Context)
 	// LinkTarget rewrites the target of a symbolic link at path (B5.31); nil: as it is.
 	LinkTarget func(path, target string) string
 	// Busy is told, before its first record, that more than single live operations is

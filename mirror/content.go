@@ -23,6 +23,7 @@ const (
 // content sends a regular file's content from the work list.
 func (r *run) content(f *frame) error {
 	r.m.prog.at(join(f.dir, f.e.Name))
+	r.m.prog.contents.Add(1)
 	file, err := r.m.cfg.Roots[f.root].Tree.File(f.e)
 	if err != nil {
 		return err

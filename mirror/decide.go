@@ -72,8 +72,20 @@ func later(a, b fileop.Time) bool { return a.Sec > b.Sec || a.Sec == b.Sec && a.
 // operations the target may have missed, or changed since the time of which the
 // options say that nothing is known.
 func (r *run) unproven(root int, e *fileop.Entry) bool {
-	since := r.opts.Since
-	return r.m.touched.has(r.key(root, e.Obj)) || !since.IsZero() && !later(since, e.Ctime) && isReg(e.Attr.Mode)
+	if r.m.touched.has(r.key(root, e.Obj)) {
+		return true
+	}
+	if !isReg(e.Attr.Mode) {
+		return false
+	}
+	if since := r.opts.Since; !since.IsZero() && !later(since, e.Ctime) {
+		return true
+	}
+	if r.opts.Doubted == nil {
+		return false
+	}
+	_, doubted := (*r.opts.Doubted)[e.Obj]
+	return doubted
 }
 
 // differing sends what of one name differs.

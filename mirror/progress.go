@@ -47,7 +47,7 @@ type Progress struct {
 }
 
 type progress struct {
-	files, dirs, bytes, sent, skipped, errors, totalFiles, totalBytes atomic.Uint64
+	files, dirs, bytes, sent, skipped, contents, errors, totalFiles, totalBytes atomic.Uint64
 
 	mu      sync.Mutex
 	state   State
@@ -56,7 +56,7 @@ type progress struct {
 }
 
 func (p *progress) start(run int64, s State, o Options) {
-	for _, c := range []*atomic.Uint64{&p.files, &p.dirs, &p.bytes, &p.sent, &p.skipped, &p.errors} {
+	for _, c := range []*atomic.Uint64{&p.files, &p.dirs, &p.bytes, &p.sent, &p.skipped, &p.contents, &p.errors} {
 		c.Store(0)
 	}
 	p.totalFiles.Store(o.TotalFiles)

@@ -29,10 +29,16 @@ type Options struct {
 	// Since says that changes from this time on may have been missed: of a file whose
 	// inode changed since then (which no program can hide, unlike its date), equal date
 	// and size prove nothing. Zero: none were missed.
-	Since      fileop.Time
+	Since fileop.Time
+	// Doubted are the files of which equal date and size prove nothing either; nil: none.
+	// Nobody changes them while the run is under way.
+	Doubted    *Objects
 	TotalFiles uint64 // for the percentage, if known (B5.53)
 	TotalBytes uint64
 }
+
+// Objects is a set.
+type Objects map[fileop.ObjID]struct{}
 
 // run is one walk and what belongs to it.
 type run struct {
@@ -83,7 +89,7 @@ func (m *Mirror) Run(ctx context.Context, o Options) error {
 	start := time.Now()
 	err := r.all()
 	m.log.Info("mirror ended", "run", r.id, "took", time.Since(start), "files", m.prog.files.Load(),
-		"bytes", m.prog.sent.Load(), "err", err)
+		"contents", m.prog.contents.Load(), "bytes", m.prog.sent.Load(), "err", err)
 	m.prog.setState(stateAfter(err))
 	return err
 }

@@ -169,6 +169,9 @@ func (c *Connection) hold(ctx context.Context) error {
 	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
 	err = s.run(first)
 	c.set(nil)
+	if err := c.n.lessenMark(c.key); err != nil { // nobody watches from here on
+		c.log.Error("clean mark not changed", "err", err)
+	}
 	s.close()
 	c.sessionEnded(ctx, err)
 	return err

@@ -49,6 +49,8 @@ type Node struct {
 	log   *slog.Logger
 	state *state
 	srv   *stream.Server
+	// flight is the list of files changed in place since the clean marks (clean.go).
+	flight *flight
 
 	holder  *holder.Client // keeps what outlives this process; nil: nothing does
 	leaving atomic.Bool    // another program takes over: what is held stays held
@@ -109,6 +111,9 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 		err = n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
 	}
 	if err != nil {
+		return nil, errors.Join(err, n.srv.Close(context.Background()))
+	}
+	if err := n.openMarks(); err != nil {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())

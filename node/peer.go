@@ -71,6 +71,7 @@ type ack struct {
 	DurableFrame  uint64       `json:"durable_frame"`
 	DurableOp     fileop.Seq   `json:"durable_op"` // last of that frame
 	MirrorApplied fileop.Seq   `json:"mirror_applied"`
+	DurableMirror fileop.Seq   `json:"durable_mirror"`
 	MirrorLost    uint64       `json:"mirror_lost"` // times mirror records were missing
 	Usable        bool         `json:"usable"`
 	Remirror      bool         `json:"remirror"` // only a further mirror makes it usable

@@ -103,6 +103,11 @@ func (r *replica) run(ctx context.Context) {
 	} else {
 		defer stop()
 	}
+	if stop, err := r.serveClean(); err != nil {
+		r.breakUp(err)
+	} else {
+		defer stop()
+	}
 	reporting := make(chan struct{})
 	reportCtx, stopReport := context.WithCancel(ctx)
 	go func() { defer close(reporting); r.reportLoop(reportCtx) }()

@@ -84,7 +84,7 @@ func (r *replica) reportLoop(ctx context.Context) {
 func (r *replica) ack() ack {
 	p, d := r.app.Position(), r.app.Durable()
 	a := ack{Session: r.session, Epoch: r.info.Epoch, Applied: p.Applied, DurableFrame: d.Frame, DurableOp: d.FrameLast,
-		MirrorApplied: p.MirrorApplied, MirrorLost: r.recv.Stats().MirrorLost, Usable: p.Usable(),
+		MirrorApplied: p.MirrorApplied, DurableMirror: d.MirrorApplied, MirrorLost: r.recv.Stats().MirrorLost, Usable: p.Usable(),
 		Remirror: p.Run == 0 && !p.Recovering && !r.app.NeedsRecovery() && (p.Remirror || !p.Mirrored)}
 	st := r.app.Stats()
 	r.mu.Lock()

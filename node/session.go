@@ -38,6 +38,8 @@ type session struct {
 	lag      lagMeter
 	requests requests
 
+	believed mirror.Options // the first mirror, if the session before had no farewell
+
 	mu       sync.Mutex // guards what follows
 	ack      ack
 	peer     string // the target's session; a new one lost the mirror records under way
@@ -78,6 +80,7 @@ func (c *Connection) open(ctx context.Context) (_ *session, err error) {
 	if err := s.join(); err != nil {
 		return nil, err
 	}
+	s.believed = s.believe()
 	t := s.keepTail()
 	if s.journal, err = n.srv.OpenJournal(s.ctx, s.journalConfig(t)); err != nil {
 		if t != nil {
@@ -129,6 +132,7 @@ func (s *session) findCaptures() error {
 func (s *session) mirrorConfig() mirror.Config {
 	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
 		Busy: tellBusy(s.journal.Tail())}
+	cfg.Touch, cfg.Durable = s.c.n.flight.Touch, s.durable()
 	cfg.EveryChange = true
 	for i, cap := range s.captures {
 		cfg.EveryChange = cfg.EveryChange && cap.backend.Fidelity() >= capture.DirtyObjects
@@ -178,6 +182,7 @@ func (s *session) run(first *mirror.Options) error {
 	g.Go(func() error { return s.follow(ctx, s.mirror.RunHints) })
 	g.Go(func() error { return s.watchLink(ctx) })
 	g.Go(func() error { return s.lag.run(ctx, s.journal) })
+	g.Go(func() error { return s.keepClean(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -223,7 +228,10 @@ func (s *session) firstMirror() mirror.Options {
 	if !c.mirrored && !c.cfg.Adopt {
 		return mirror.Options{Mode: mirror.Full}
 	}
-	return mirror.Options{Mode: mirror.Diff, Checksum: true, ChecksumAll: c.stoppedAt.IsZero(), Since: c.stoppedAt}
+	if c.stoppedAt.IsZero() {
+		return s.believed
+	}
+	return mirror.Options{Mode: mirror.Diff, Checksum: true, Since: c.stoppedAt}
 }
 
 // endedWell notes, when the node stops in good order, that the target has everything up
@@ -234,6 +242,10 @@ func (s *session) endedWell() {
 	at := time.Now().Add(-time.Second) // the coarse clock of file times
 	if err := s.c.settle(ctx); err != nil {
 		s.c.log.Warn("node stops with operations not applied; everything will be compared", "err", err)
+		return
+	}
+	if err := s.syncTrees(); err != nil { // a power cut after this takes nothing back
+		s.c.log.Warn("protected files not synced; everything will be compared", "err", err)
 		return
 	}
 	s.c.setStoppedAt(fileop.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())})

@@ -149,6 +149,7 @@ func (n *Node) Disconnect(ctx context.Context, id int) error {
 	}
 	c.end(errDisconnected)
 	c.gone()
+	c.forget()
 	if err := n.state.update(func(d *stateData) {
 		kept := d.Connections[:0]
 		for _, s := range d.Connections {

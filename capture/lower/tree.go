@@ -180,3 +180,12 @@ func (t *Tree) Lookup(p string) (fileop.Entry, error) {
 	}
 	return e, nil
 }
+
+// Sync makes the whole file system the tree lies on durable. It can take seconds, and no
+// lock of the tree is held.
+func (t *Tree) Sync() error {
+	if err := unix.Syncfs(t.root); err != nil {
+		return fmt.Errorf("sync the protected file system: %w", err)
+	}
+	return nil
+}

@@ -85,6 +85,7 @@ func (f *fileSystem) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (ui
 		return 0, fuse.EBADF
 	}
 	f.sinks.pace()
+	f.touching(o.n, o.fd, int64(in.Offset))
 	n, err := f.write(o, data, int64(in.Offset), in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0)
 	if err != nil {
 		return 0, status(err)
@@ -166,6 +167,7 @@ func (f *fileSystem) sync(n *node, fd int, data bool) error {
 	}
 	if f.sinks.tapped() {
 		f.sinks.emit(&fileop.Op{Kind: fileop.Sync, Obj: n.obj, Path: f.nodes.path(n)})
+		f.sinks.durable()
 	}
 	return nil
 }

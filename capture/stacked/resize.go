@@ -60,6 +60,7 @@ func (f *fileSystem) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 		return fuse.EBADF
 	}
 	f.sinks.pace()
+	f.touching(o.n, o.fd, 0)
 	return status(f.change(o.n, o.fd, func(c *changes) error { return c.fallocate(in) }))
 }
 
@@ -98,6 +99,7 @@ func (f *fileSystem) CopyFileRange(_ <-chan struct{}, in *fuse.CopyFileRangeIn) 
 		return 0, fuse.EBADF
 	}
 	f.sinks.pace()
+	f.touching(dst.n, dst.fd, int64(in.OffOut))
 	s := f.locks.lockAll(nil, []fileop.ObjID{src.n.obj, dst.n.obj})
 	defer s.unlock()
 	whole := in.Len >= minCopyRange && f.mirrors.Load() == 0

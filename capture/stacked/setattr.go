@@ -23,8 +23,11 @@ func (f *fileSystem) SetAttr(_ <-chan struct{}, in *fuse.SetAttrIn, out *fuse.At
 			file = o.fd
 		}
 	}
-	if _, ok := in.GetSize(); ok {
+	if size, ok := in.GetSize(); ok {
 		f.sinks.pace()
+		if size > 0 { // the rest of a block is cleared in place
+			f.touching(n, fd, int64(size))
+		}
 	}
 	var st unix.Stat_t
 	err = f.change(n, fd, func(c *changes) error {
