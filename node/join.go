@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"understudy/control"
-	"understudy/fileop"
 	"understudy/event"
+	"understudy/fileop"
 	"understudy/repset"
 )
 

@@ -54,6 +54,7 @@ func TestSampleConfig(t *testing.T) {
 	def := node.DefaultConfig()
 	if cfg.QueueLimit != def.QueueLimit || cfg.MemoryLimit != def.MemoryLimit || cfg.MirrorWindow != def.MirrorWindow || cfg.Data != def.Data ||
 		cfg.NetworkRetry != def.NetworkRetry || cfg.RescanEvery != def.RescanEvery || cfg.Strict != def.Strict || cfg.AutoReconnect != def.AutoReconnect ||
+		cfg.QueueFree != def.QueueFree || cfg.AutoRemirror != def.AutoRemirror || cfg.AutoRemirrorRetry != def.AutoRemirrorRetry ||
 		cfg.HoldGrace != def.HoldGrace || cfg.Watchdog != def.Watchdog {
 		t.Errorf("the sample shows other defaults: %+v, %+v", cfg, def)
 	}

@@ -78,6 +78,9 @@ func loadConfig(v *viper.Viper, file string) (node.Config, error) {
 	}
 	settings := v.AllSettings()
 	dropEmpty(settings, "name", "data", "listen")
+	if err := node.FromOriginals(settings); err != nil {
+		return cfg, fmt.Errorf("settings %s: %w", file, err)
+	}
 	delete(settings, "log_level")
 	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result: &cfg, ErrorUnused: true, WeaklyTypedInput: true,
