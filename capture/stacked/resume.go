@@ -174,13 +174,12 @@ func (f *fileSystem) renameNode(n *node, list []leftAlias) {
 	}
 }
 
-// adoptOrphans takes the objects without a name from the keeper.
+// adoptOrphans takes the objects without a name from the keeper. One handed over that
+// is noted with a name may have lost it in the last moment: settle tells.
 func (f *fileSystem) adoptOrphans() {
 	byName := map[string]*node{}
 	for _, n := range f.nodes.byObj {
-		if !n.named && n != f.root {
-			byName[orphanName(f.minor, n.obj)] = n
-		}
+		byName[orphanName(f.minor, n.obj)] = n
 	}
 	for _, name := range orphans(f.keeper, f.minor) {
 		n := byName[name]
@@ -203,6 +202,16 @@ func (f *fileSystem) adoptOrphans() {
 		f.fds.release(n)
 		n.orphan.Store(true)
 		n.handed.Store(true)
+	}
+}
+
+// disownNamed gives back those that have kept their name.
+func (f *fileSystem) disownNamed() {
+	for _, n := range f.nodes.byID {
+		if n.handed.Load() && n.named {
+			f.fds.unpin(n)
+			f.disown(n)
+		}
 	}
 }
 
@@ -275,6 +284,7 @@ func (c *Capture) goOn() error {
 	if err != nil {
 		return err
 	}
+	c.fs.disownNamed()
 	if err := c.device.resend(); err != nil {
 		return err
 	}

@@ -65,7 +65,13 @@ func serveChild(raw string) error {
 		return err
 	}
 	c.Attach(rec)
-	if left := spec.Nth; spec.Step != "" {
+	if spec.Step == "deaf" {
+		failPoint = func(step string) {
+			if step == "after answer" && rec.count().Load() > uint64(spec.Nth) {
+				c.device.mu.Lock() // for ever: requests are read and never taken
+			}
+		}
+	} else if left := spec.Nth; spec.Step != "" {
 		steps := make(chan struct{}, 1)
 		failPoint = func(step string) {
 			if step != spec.Step {
@@ -139,6 +145,18 @@ func (s *survival) end() {
 	}
 }
 
+// troubles shows what the daemons complained of.
+func (s *survival) troubles() {
+	if s.log == nil {
+		return
+	}
+	for line := range strings.Lines(s.log.String()) {
+		if strings.Contains(line, "level=ERROR") {
+			s.t.Logf("daemon: %s", strings.TrimSpace(line))
+		}
+	}
+}
+
 func tail(s string) string { return s[max(0, len(s)-4000):] }
 
 func child(what string, spec any) *exec.Cmd {
@@ -154,6 +172,7 @@ func (s *survival) serve(step string, nth int, wait bool) {
 	s.t.Helper()
 	spec := s.spec
 	spec.Step, spec.Nth = step, nth
+	s.troubles()
 	s.cmd, s.log = child("serve", spec), &bytes.Buffer{}
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
@@ -226,6 +245,7 @@ func (s *survival) finish() {
 	if err := s.cmd.Wait(); err != nil {
 		s.t.Errorf("daemon: %v\n%s", err, s.log)
 	}
+	s.troubles()
 	m, doubled, unknown, err := s.rec.replay(s.root)
 	if err != nil {
 		s.t.Errorf("record: %v", err)
@@ -297,5 +317,113 @@ func TestEveryStepSurvives(t *testing.T) {
 	}
 	s.serve("", 0, true)
 	s.progress(200)
+	s.finish()
+}
+
+// TestHolderKilled: the daemon starts another holder, and a kill of the daemon is
+// survived as before.
+func TestHolderKilled(t *testing.T) {
+	s := newSurvival(t)
+	s.serve("", 0, true)
+	s.work(1)
+	s.progress(100)
+	for range 3 {
+		old := s.holderPID()
+		must(t, unix.Kill(old, unix.SIGKILL))
+		until(t, "another holder runs", func() bool {
+			pid := s.holderPID()
+			b, _ := os.ReadFile(s.spec.Data + "/holder.log")
+			return pid != 0 && pid != old && strings.Contains(string(b), fmt.Sprintf("holder runs\" pid=%d", pid)) &&
+				strings.Contains(s.log.String(), "handed over to a new holder")
+		})
+		s.progress(50)
+		s.kill()
+		s.serve("", 0, true)
+		s.progress(50)
+	}
+	s.finish()
+}
+
+// holderPID is the process that holds the lock, 0 if none does.
+func (s *survival) holderPID() int {
+	all, _ := os.ReadDir("/proc")
+	for _, p := range all {
+		b, _ := os.ReadFile("/proc/" + p.Name() + "/cmdline")
+		args := strings.Split(string(b), "\x00")
+		if len(args) > 3 && args[1] == "holder" && args[3] == s.spec.Data {
+			pid := 0
+			fmt.Sscan(p.Name(), &pid)
+			return pid
+		}
+	}
+	return 0
+}
+
+// TestDirectoryIsGivenBack: if no daemon comes back, applications meet the native
+// directory, nobody hangs, and the gap is written down.
+func TestDirectoryIsGivenBack(t *testing.T) {
+	s := newSurvival(t)
+	s.serve("", 0, true)
+	must(t, os.WriteFile(s.spec.Dir+"/before", []byte("x"), 0o600))
+	s.work(1)
+	s.progress(50)
+	s.kill()
+	ended := make(chan error, 1)
+	go func() { ended <- s.workers[0].Wait() }()
+	select {
+	case err := <-ended: // its files are open through the mount that is gone
+		if err == nil {
+			t.Error("the application saw no error")
+		}
+	case <-time.After(deadline):
+		t.Fatal("application hangs")
+	}
+	s.workers = nil
+	until(t, "holder has ended", func() bool { return s.holderPID() == 0 })
+	if b, err := os.ReadFile(s.spec.Dir + "/before"); err != nil || string(b) != "x" {
+		t.Errorf("native directory: %q, %v", b, err)
+	}
+	gap, ok, err := holder.ReadGap(s.spec.Data)
+	if !ok || err != nil || len(gap.Roots) != 1 || gap.Roots[0] != s.spec.Dir {
+		t.Errorf("gap %+v, %v, %v", gap, ok, err)
+	}
+	s.serve("", 0, true) // captures anew
+	must(t, os.WriteFile(s.spec.Dir+"/after", nil, 0o600))
+	s.progress(0)
+	s.kill()
+}
+
+// TestDeafDaemonIsEnded: one that gives signs of life, but takes no request although
+// some wait, is killed too.
+func TestDeafDaemonIsEnded(t *testing.T) {
+	s := newSurvival(t)
+	s.serve("deaf", 50, true)
+	s.work(1)
+	err := s.cmd.Wait()
+	if ws, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+		t.Errorf("deaf daemon ended with %v", err)
+	}
+	if b, _ := os.ReadFile(s.spec.Data + "/holder.log"); !strings.Contains(string(b), "none is taken") {
+		t.Errorf("holder says: %s", tail(string(b)))
+	}
+	s.serve("", 0, true)
+	s.progress(50)
+	s.finish()
+}
+
+// TestHungDaemonIsEnded: one that stops taking requests is killed, and the next one
+// goes on without an error.
+func TestHungDaemonIsEnded(t *testing.T) {
+	s := newSurvival(t)
+	s.serve("", 0, true)
+	s.work(1)
+	s.progress(50)
+	must(t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	err := s.cmd.Wait()
+	if ws, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
+		t.Errorf("hung daemon ended with %v", err)
+	}
+	s.serve("", 0, true)
+	s.progress(50)
 	s.finish()
 }

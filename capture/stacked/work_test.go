@@ -397,10 +397,32 @@ func (w *worker) mapped() error {
 	if err := os.WriteFile(w.path(name), make([]byte, 8192), 0o600); err != nil {
 		return err
 	}
-	if err := mapFile(w.path(name)); err != nil {
+	if err := storeMapped(w.path(name)); err != nil {
 		return err
 	}
 	return unix.Unlink(w.path(name))
+}
+
+// storeMapped changes a file by a shared mapping and reads it by a descriptor.
+func storeMapped(path string) error {
+	fd, err := unix.Open(path, unix.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	m, err := unix.Mmap(fd, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return err
+	}
+	copy(m[5000:], "mapped")
+	if err := errors.Join(unix.Msync(m, unix.MS_SYNC), unix.Munmap(m)); err != nil {
+		return err
+	}
+	b := make([]byte, 6)
+	if _, err := unix.Pread(fd, b, 5000); err != nil || string(b) != "mapped" {
+		return fmt.Errorf("mapped file has %q: %w", b, err)
+	}
+	return nil
 }
 
 func (w *worker) attr() error {
