@@ -95,5 +95,11 @@ func Arm(what string) error {
 	return nil
 }
 
+// Armed reports whether a point is armed.
+func Armed() bool {
+	s := armed.Load()
+	return s != nil && len(s.points) > 0
+}
+
 // At is the form in Env of a point that survives n hits.
 func At(p Point, n int) string { return string(p) + "=" + strconv.Itoa(n) }

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"understudy/control"
+	"understudy/internal/failpoint"
+)
+
+// startArmed starts the daemon so that it ends with SIGKILL at the hit of p after so
+// many, or breaks what a plant names. With a point armed it counts as ready at once.
+func (m *machine) startArmed(what string) {
+	m.t.Helper()
+	must(m.t, os.Setenv(failpoint.Env, what))
+	defer os.Unsetenv(failpoint.Env)
+	m.start()
+}
+
+// endsAtPoint restarts the machine whose process reaches p and waits until it ended
+// there, under load, and is started again.
+func (r *rig) endsAtPoint(p failpoint.Point, hits, i int) {
+	r.t.Helper()
+	m := r.target
+	if p.Side() == failpoint.Source {
+		m = r.source
+	}
+	stop := r.load(mixedLoad(i), m == r.source)
+	m.kill()
+	if m == r.source {
+		stop() // its mount is dead; the load goes on when it is back
+	}
+	m.startArmed(failpoint.At(p, hits))
+	if m == r.source {
+		waitFor(r.t, "the source to be up or dead", func() bool { return m.ask("status", nothing{}, nil) == nil || m.d.AwaitEnd(0) })
+		stop = r.load(mixedLoad(i), true)
+	}
+	if p == failpoint.MirrorBefore || p == failpoint.MirrorAfter {
+		must(r.t, r.source.ask("mirror", control.MirrorRequest{ID: r.connection().ID, Action: "start", Mode: "full"}, nil))
+	}
+	if !m.d.AwaitEnd(time.Minute) {
+		stop()
+		r.t.Fatalf("%s was not reached %d times:\n%s", p, hits+1, m.d.Log())
+	}
+	m.closeControl()
+	m.start()
+	stop()
+}
+
+// TestKilledAtEveryPoint: whichever daemon reaches a named point is killed there, three
+// times, at once and after some hits, and started again: nothing differs afterwards.
+func TestKilledAtEveryPoint(t *testing.T) {
+	r := protectedRig(t)
+	rng := rand.New(rand.NewPCG(51, 52))
+	i := 0
+	for _, p := range failpoint.Points() {
+		for round := range scaled(3, 40) {
+			i++
+			hits := 0
+			if round > 0 && often[p] {
+				hits = rng.IntN(60 * round)
+			}
+			r.endsAtPoint(p, hits, i)
+			r.settled("after the end at " + failpoint.At(p, hits))
+		}
+	}
+	r.usable()
+	t.Logf("%d kills at %d points", i, len(failpoint.Points()))
+}
+
+// often are the points passed many times a second under load.
+var often = map[failpoint.Point]bool{
+	failpoint.ApplyBefore: true, failpoint.ApplyAfter: true, failpoint.StoreBefore: true, failpoint.StoreAfter: true,
+	failpoint.PublishBefore: true, failpoint.PublishAfter: true, failpoint.AckBefore: true, failpoint.AckAfter: true,
+}
