@@ -55,11 +55,11 @@ var wireFaults = []wireFault{
 		instant(rng, 500*time.Millisecond)
 		w.Slow(0)
 	}},
-	{"source moves", func(w *testnode.Wire, rng *rand.Rand) { w.Readdress(testnode.SideA, byte(10+rng.IntN(200))) }},
 }
 
-// longFaults outlive the timers of link_alive.go.
+// longFaults outlive the timers of link_alive.go, or are noticed by them alone.
 var longFaults = []wireFault{
+	{"source moves", func(w *testnode.Wire, rng *rand.Rand) { w.Readdress(testnode.SideA, byte(10+rng.IntN(200))) }},
 	{"long half open", down(9*time.Second, func(w *testnode.Wire, _ *rand.Rand) { w.Drop(testnode.SideA, 100); w.Drop(testnode.SideB, 100) })},
 	{"long one way back", down(9*time.Second, func(w *testnode.Wire, _ *rand.Rand) { w.Drop(testnode.SideB, 100) })},
 	{"long pulled", down(9*time.Second, func(w *testnode.Wire, rng *rand.Rand) { w.Pull(testnode.Side(rng.IntN(2))) })},
@@ -85,16 +85,17 @@ func faultAt(i, longEvery int) wireFault {
 	return wireFaults[i%len(wireFaults)]
 }
 
-// TestNetworkFaultsLoseNothing: 100 faults of the network under load: resets, silence
-// in both or one direction, a pulled cable, flapping, loss, a slow line, a source that
-// gets another address. What was captured until the line healed arrives within 5 s;
-// nothing is lost or done twice, and no new epoch begins.
+// TestNetworkFaultsLoseNothing: faults of the network under load: resets, silence in both
+// or one direction, a pulled cable, flapping, loss, a slow line, a source that gets
+// another address. What was captured until the line healed arrives within 5 s; nothing is
+// lost or done twice, and no new epoch begins. With the 36 of network_test.go there are
+// 100 faults in a run.
 func TestNetworkFaultsLoseNothing(t *testing.T) {
 	const seed = 151
 	r, w := wiredRig(t)
 	before := r.connection()
 	rng := rand.New(rand.NewPCG(seed, 1))
-	n := scaled(100, 2000)
+	n := scaled(64, 2000)
 	times := map[string][]time.Duration{}
 	var all []time.Duration
 	var stop func() exercise.Stats
@@ -102,7 +103,7 @@ func TestNetworkFaultsLoseNothing(t *testing.T) {
 		if i%10 == 0 {
 			stop = r.load(exercise.Job{Kind: "rate", Seed: seed + int64(i), Ops: 500}, false)
 		}
-		f := faultAt(i, scaled(34, 10))
+		f := faultAt(i, scaled(16, 10))
 		f.do(w, rng)
 		took := r.resumed()
 		times[f.name], all = append(times[f.name], took), append(all, took)

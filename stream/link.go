@@ -46,7 +46,8 @@ type Link struct {
 
 	mu      sync.Mutex // guards what follows
 	addr    string
-	up      [2]bool // of control and bulk, as their callbacks said
+	heard   [2]*heardConn // of control and bulk, as dialled last
+	up      [2]bool       // of control and bulk, as their callbacks said
 	gen     uint64
 	cuts    uint64 // of the control connection so far
 	closed  bool
@@ -73,7 +74,7 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 		l.gen, l.up = 0, [2]bool{}
 	}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
-		d := &linkDialer{first: ctx, at: l.address}
+		d := &linkDialer{first: ctx, at: l.address, opened: func(c net.Conn) net.Conn { return l.opened(conn, c) }}
 		later := func(*nats.Options) error { return nil }
 		if cfg.Later {
 			later = l.later(d, conn)
@@ -110,6 +111,8 @@ type linkDialer struct {
 	mu    sync.Mutex
 	first context.Context // nil once connected
 	at    func() string   // where the peer is now
+
+	opened func(net.Conn) net.Conn // takes note of a new connection; nil: nobody
 }
 
 func (d *linkDialer) connected() {
@@ -127,7 +130,11 @@ func (d *linkDialer) Dial(network, _ string) (net.Conn, error) {
 	}
 	nd := net.Dialer{Timeout: dialTimeout, Control: socketOptions,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 4 * time.Second, Interval: 2 * time.Second, Count: 3}}
-	return nd.DialContext(ctx, network, d.at())
+	c, err := nd.DialContext(ctx, network, d.at())
+	if err != nil || d.opened == nil {
+		return c, err
+	}
+	return d.opened(c), nil
 }
 
 func socketOptions(_, _ string, c syscall.RawConn) error {

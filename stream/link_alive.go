@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -24,7 +26,29 @@ import (
 
 // proveTimeout is how long the bulk connection may take to answer after the control
 // connection was lost.
-const proveTimeout = time.Second
+const proveTimeout = 500 * time.Millisecond
+
+// heardConn counts what was heard of the peer.
+type heardConn struct {
+	net.Conn
+	bytes atomic.Uint64
+}
+
+func (c *heardConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.bytes.Add(uint64(n))
+	return n, err
+}
+
+// opened keeps hold of a new connection. The client library itself can be stuck in a write
+// to a peer that does not listen; closing the connection beneath ends that.
+func (l *Link) opened(conn int, c net.Conn) net.Conn {
+	h := &heardConn{Conn: c}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard[conn] = h
+	return h
+}
 
 // reconnected notes that a connection is back, and has the other prove itself.
 func (l *Link) reconnected(conn int) {
@@ -33,17 +57,21 @@ func (l *Link) reconnected(conn int) {
 		return
 	}
 	l.mu.Lock()
-	bulk := l.bulk
+	bulk, h := l.bulk, l.heard[bulkConn]
 	l.mu.Unlock()
-	go proveAlive(bulk)
+	if bulk != nil && h != nil {
+		go proveAlive(bulk, h)
+	}
 }
 
-// proveAlive dials nc anew unless it answers or is being dialled already.
-func proveAlive(nc *nats.Conn) {
-	if nc == nil || nc.FlushTimeout(proveTimeout) == nil || nc.Status() != nats.CONNECTED {
-		return
+// proveAlive has nc dialled anew unless something is heard on its connection h.
+func proveAlive(nc *nats.Conn, h *heardConn) {
+	before := h.bytes.Load()
+	go func() { _ = nc.FlushTimeout(proveTimeout) }() // a ping; ends with h at the latest
+	time.Sleep(proveTimeout)
+	if h.bytes.Load() == before {
+		_ = h.Close() // it may be closed already
 	}
-	_ = nc.ForceReconnect() // closed meanwhile: nothing to do
 }
 
 // address is where the peer is dialled next.
@@ -57,13 +85,15 @@ func (l *Link) address() string {
 // anew. An attempt that is under way at the old address ends first, within 4 s.
 func (l *Link) Move(addr string) {
 	l.mu.Lock()
-	same := l.addr == addr
+	same, heard := l.addr == addr, l.heard
 	l.addr = addr
 	l.mu.Unlock()
 	if same {
 		return
 	}
-	for _, nc := range []*nats.Conn{l.control, l.bulk} {
-		_ = nc.ForceReconnect() // closed, or being dialled: nothing to do
+	for _, h := range heard {
+		if h != nil {
+			_ = h.Close()
+		}
 	}
 }
