@@ -17,6 +17,9 @@ const (
 	// batchDelay is how long events gather in the kernel, which merges them, before they
 	// are read. It is latency, too.
 	batchDelay = 20 * time.Millisecond
+	// bypassDelay is batchDelay where all events but rare ones are this process's own: the
+	// more the kernel merges, the less they cost.
+	bypassDelay = 200 * time.Millisecond
 	// readBuffer is what one read(2) takes: some 700 events of usual names.
 	readBuffer = 64 << 10
 	// maxRound bounds the bytes read before hints are handed on.
@@ -148,13 +151,25 @@ func (g *group) run(ctx context.Context) error {
 		if failed != nil {
 			return failed
 		}
-		pause.Reset(batchDelay)
+		pause.Reset(g.delay())
 		select {
 		case <-ctx.Done():
 		case <-pause.C:
 		}
 	}
 	return nil
+}
+
+// delay is how long events are to gather.
+func (g *group) delay() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range g.members {
+		if !b.cfg.Bypass {
+			return batchDelay
+		}
+	}
+	return bypassDelay
 }
 
 // sync reads what waits and hands it on.
