@@ -2,7 +2,7 @@
 # Installs the Debian packages the tests use; without root it says what is missing.
 set -eu
 declare -A package=(
-  [setfattr]=attr [setfacl]=acl [sqlite3]=sqlite3 [rsync]=rsync [git]=git [gcc]=gcc
+  [setfattr]=attr [setfacl]=acl [sqlite3]=sqlite3 [rsync]=rsync [git]=git [gcc]=gcc [nft]=nftables [ip]=iproute2 [tc]=iproute2
   [mkfs.xfs]=xfsprogs [mkfs.ext4]=e2fsprogs [losetup]=mount
 )
 missing=()
