@@ -1,29 +1,81 @@
 package mirror
 
-import "understudy/fileop"
+import (
+	"sync"
+	"sync/atomic"
+
+	"understudy/fileop"
+)
 
 // What a successor of this process has to know: whether the moment is quiet, so that
 // single live operations are all there is.
 
+// quiet is what Config.Busy was told last.
+type quiet struct {
+	hints atomic.Bool // a batch of hints is being sent
+
+	mu     sync.Mutex // guards what follows; taken under Mirror.mu or alone
+	busy   bool
+	hinted bool // the batch has sent something
+}
+
 // unquiet says that more than single operations begins. m.mu is held.
 func (m *Mirror) unquiet(all bool) {
-	if m.busy && !all {
-		return
+	q := &m.quiet
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.busy || all {
+		m.tellBusy(true, all)
 	}
-	m.busy = true
+}
+
+// tellBusy tells who wants to know. quiet.mu is held.
+func (m *Mirror) tellBusy(busy, all bool) {
+	m.quiet.busy = busy
 	if m.cfg.Busy != nil {
-		m.cfg.Busy(true, all)
+		m.cfg.Busy(busy, all)
 	}
 }
 
 // calm says that it is quiet, if it is. m.mu is held.
 func (m *Mirror) calm() {
-	if !m.busy || !m.whole || m.run != nil || m.works > 0 || m.entries > 0 {
+	if !m.whole || m.run != nil || m.works > 0 || m.entries > 0 {
 		return
 	}
-	m.busy = false
-	if m.cfg.Busy != nil {
-		m.cfg.Busy(false, false)
+	q := &m.quiet
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.busy && !q.hinted {
+		m.tellBusy(false, false)
+	}
+}
+
+// hinting marks a batch of hints until done is called with what came of it. Most of those beneath a stacked
+// mount turn out to concern nothing; only what is sent ends the quiet.
+func (m *Mirror) hinting() (done func(error)) {
+	m.quiet.hints.Store(true)
+	return func(err error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.quiet.hints.Store(false)
+		m.quiet.mu.Lock()
+		m.quiet.hinted = m.quiet.hinted && err != nil // what is missing is tried again
+		m.quiet.mu.Unlock()
+		m.calm()
+	}
+}
+
+// hinted notes, before it is put, that hints send something.
+func (m *Mirror) hinted() {
+	if !m.quiet.hints.Load() {
+		return
+	}
+	q := &m.quiet
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.hinted = true
+	if !q.busy {
+		m.tellBusy(true, false)
 	}
 }
 

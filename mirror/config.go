@@ -90,7 +90,6 @@ type Mirror struct {
 	run     *run       // guarded by mu; nil: none
 	entries int        // guarded by mu: border operations that are about to send entries
 	works   int        // guarded by mu: border operations of several records under way
-	busy    bool       // guarded by mu: what Config.Busy was told last
 	idle    *sync.Cond // on mu: entries became 0
 	wake    chan struct{}
 	lastRun int64                   // guarded by mu: number of the last run
@@ -105,6 +104,7 @@ type Mirror struct {
 	failed     atomic.Bool // the log refused a record
 
 	gate  gate
+	quiet quiet
 	prog  progress
 	hints hintSet
 }
@@ -118,10 +118,11 @@ func New(cfg Config, log *slog.Logger) *Mirror {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	m := &Mirror{cfg: cfg, log: log, wake: make(chan struct{}, 1), lastRun: time.Now().UnixNano(), busy: true}
+	m := &Mirror{cfg: cfg, log: log, wake: make(chan struct{}, 1), lastRun: time.Now().UnixNano()}
 	m.idle = sync.NewCond(&m.mu)
 	m.rules.Store(&cfg.Rules)
 	m.gate.init()
+	m.quiet.busy = true
 	m.hints.init()
 	return m
 }
@@ -145,6 +146,7 @@ func (m *Mirror) put(o *fileop.Op) fileop.Seq {
 
 // putMirror appends to the mirror lane.
 func (m *Mirror) putMirror(o *fileop.Op) (fileop.Seq, error) {
+	m.hinted()
 	o = m.fit(o)
 	seq, err := m.cfg.Log.PutMirror(o)
 	if err != nil {

@@ -194,10 +194,11 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 
 // refresh sends one batch. It waits for a run under way. New names are sent before
 // vanished ones are removed, so that what was moved is moved on the target, too.
-func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) error {
+func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) (err error) {
 	m.running.Lock()
 	defer m.running.Unlock()
-	defer m.work()()
+	done := m.hinting()
+	defer func() { done(err) }()
 	o := Options{Mode: Full}
 	if m.cfg.Target != nil {
 		o = Options{Mode: Diff, Checksum: true}
@@ -212,7 +213,7 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) error {
 	if err := r.dirt(batch); err != nil {
 		return err
 	}
-	err := r.walk()
+	err = r.walk()
 	prunes := r.prunes
 	r.stack, r.prunes = append(r.stack, prunes...), nil
 	if err == nil {

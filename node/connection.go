@@ -68,16 +68,17 @@ func (n *Node) newConnection(st storedConnection) (*Connection, error) {
 	if err := n.checkRoots(&st.ConnectionConfig, rules); err != nil {
 		return nil, err
 	}
-	return n.knownConnection(st)
-}
-
-// knownConnection is newConnection for one whose roots need not be looked at again.
-func (n *Node) knownConnection(st storedConnection) (*Connection, error) {
-	rules, err := st.rules()
+	pairs, err := n.mapRoots(&st.ConnectionConfig, rules)
 	if err != nil {
 		return nil, err
 	}
-	pairs, err := n.mapRoots(&st.ConnectionConfig, rules)
+	return n.knownConnection(st, pairs)
+}
+
+// knownConnection is newConnection for one whose roots were looked at before. It touches
+// no path of the set.
+func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Connection, error) {
+	rules, err := st.rules()
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"understudy/fileop"
 	"understudy/mirror"
+	"understudy/repset"
 	"understudy/stream"
 )
 
@@ -24,18 +25,18 @@ const heldVersion = 1
 
 // heldTail is what the holder keeps with a tail.
 type heldTail struct {
-	Version int          `json:"version"`
-	Epoch   fileop.Epoch `json:"epoch"`
-	Print   string       `json:"print"` // of what must not change under a session
+	Version int           `json:"version"`
+	Epoch   fileop.Epoch  `json:"epoch"`
+	Print   string        `json:"print"` // of what must not change under a session
+	Pairs   []repset.Pair `json:"pairs"` // roots and where they go
 }
 
 // print is a digest of what a session was begun with.
 func (c *Connection) print() (string, error) {
 	raw, err := json.Marshal(struct {
-		Name  string
-		Cfg   ConnectionConfig
-		Roots int
-	}{c.n.cfg.Name, c.cfg, len(c.pairs)})
+		Name string
+		Cfg  ConnectionConfig
+	}{c.n.cfg.Name, c.cfg})
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:]), err
 }
@@ -71,38 +72,45 @@ func (s *session) keep(t *stream.Tail) error {
 	if err != nil {
 		return err
 	}
-	meta, err := json.Marshal(heldTail{heldVersion, s.epoch, print})
+	meta, err := json.Marshal(heldTail{heldVersion, s.epoch, print, s.c.pairs})
 	if err != nil {
 		return err
 	}
 	return s.c.n.holder.Keep(tailPrefix+s.c.key, meta, t.File())
 }
 
-// openTail maps a tail that was held, if it is one of this connection as it is now.
-func (c *Connection) openTail(raw []byte, files []*os.File) (*stream.Tail, error) {
+// adopt makes the connection anew whose tail was held, and maps the tail, if both still
+// belong together. On an error the files are closed.
+func (n *Node) adopt(st storedConnection, raw []byte, files []*os.File) (c *Connection, t *stream.Tail, err error) {
+	defer func() {
+		if err != nil {
+			for _, f := range files {
+				f.Close()
+			}
+		}
+	}()
 	var h heldTail
 	if err := decodeJSON(raw, &h, "what is held with a tail"); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if c, err = n.knownConnection(st, h.Pairs); err != nil {
+		return nil, nil, err
 	}
 	print, err := c.print()
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case h.Version != heldVersion:
-		return nil, fmt.Errorf("tail of version %d", h.Version)
+		return nil, nil, fmt.Errorf("tail of version %d", h.Version)
 	case h.Print != print:
-		return nil, errors.New("the connection was changed since")
-	case len(files) != 1:
-		return nil, fmt.Errorf("%d files are held", len(files))
+		return nil, nil, errors.New("the connection was changed since")
+	case len(files) != 1 || len(h.Pairs) == 0:
+		return nil, nil, fmt.Errorf("%d files are held for %d roots", len(files), len(h.Pairs))
 	}
-	t, err := stream.OpenTail(files[0])
-	if err != nil {
-		return nil, err
+	if t, err = stream.OpenTail(files[0]); err == nil && t.Epoch() != h.Epoch {
+		err = errors.Join(errors.New("tail of another epoch"), t.Close())
 	}
-	if t.Epoch() != h.Epoch {
-		return nil, errors.Join(errors.New("tail of another epoch"), t.Close())
-	}
-	return t, nil
+	return c, t, err
 }
 
 // dropTail forgets what is held of a session that has ended.

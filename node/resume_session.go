@@ -53,19 +53,12 @@ func (n *Node) resumeSession(name, key string) (*Connection, error) {
 	if !ok {
 		return nil, fmt.Errorf("no connection %s", key)
 	}
-	c, err := n.knownConnection(st)
-	if err != nil {
-		return nil, err
-	}
 	raw, files, err := n.holder.Take(name)
 	if err != nil {
 		return nil, err
 	}
-	t, err := c.openTail(raw, files)
+	c, t, err := n.adopt(st, raw, files)
 	if err != nil {
-		for _, f := range files {
-			f.Close()
-		}
 		return nil, err
 	}
 	if c.resumed, err = c.resume(n.ctx, t); err != nil {
@@ -94,7 +87,7 @@ func (c *Connection) resume(ctx context.Context, t *stream.Tail) (_ *session, er
 	if s.journal, err = n.srv.OpenJournal(s.ctx, s.journalConfig(t)); err != nil {
 		return nil, err
 	}
-	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.cfg.Address, Secret: n.cfg.Secret, Name: n.cfg.Name, Log: c.log, Later: true})
+	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.address(), Secret: n.cfg.Secret, Name: n.cfg.Name, Log: c.log, Later: true})
 	if err != nil {
 		return nil, err
 	}
