@@ -47,7 +47,7 @@ func (b *bench) startPair(ctx context.Context, row string) (_ *pair, err error) 
 		}
 	}()
 	config := filepath.Join(p.dir, "settings.yml")
-	if err := os.WriteFile(config, []byte("secret: loopback-benchmark\nlog_level: warn\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("log_level: warn\n"), 0o600); err != nil {
 		return nil, err
 	}
 	profile := func(name string) string {
@@ -62,8 +62,19 @@ func (b *bench) startPair(ctx context.Context, row string) (_ *pair, err error) 
 	if p.address, err = localAddress(filepath.Join(p.dir, "jersey")); err != nil {
 		return nil, err
 	}
-	p.source, err = b.startDaemon(ctx, p.dir, "indy", "127.0.0.2:0", config, profile("source"))
-	return p, err
+	if p.source, err = b.startDaemon(ctx, p.dir, "indy", "127.0.0.2:0", config, profile("source")); err != nil {
+		return p, err
+	}
+	return p, p.pairUp(ctx)
+}
+
+// pairUp makes the machines known to each other, as an operator would.
+func (p *pair) pairUp(ctx context.Context) error {
+	var invite control.InviteReply
+	if err := p.target.ctl.Call(ctx, "pair.invite", control.InviteRequest{}, &invite); err != nil {
+		return err
+	}
+	return p.source.ctl.Call(ctx, "pair.join", control.JoinRequest{Address: p.address, Code: invite.Code}, nil)
 }
 
 // startDaemon starts one and waits until it answers.

@@ -5,21 +5,19 @@ package control
 
 import (
 	"fmt"
+
+	"understudy/internal/access"
 )
 
 // Level is what a user must be allowed to call a verb.
-type Level uint8
+type Level = access.Level
 
+// The levels: anybody who may connect, those who may look, those who may change.
 const (
-	// None: anybody who may connect.
-	None Level = iota
-	// Monitor may look.
-	Monitor
-	// Admin may change.
-	Admin
+	None    = access.None
+	Monitor = access.Monitor
+	Admin   = access.Admin
 )
-
-func (l Level) String() string { return [...]string{"none", "monitor", "admin"}[l] }
 
 // Verb is one row of the table.
 type Verb struct {
@@ -46,9 +44,19 @@ var Verbs = []Verb{
 	{"repset.get", Monitor, "one stored replication set"},
 	{"repset.save", Admin, "store a replication set, if nobody changed it meanwhile"},
 	{"repset.delete", Admin, "delete a replication set that is not connected"},
+	{"upgrade", Admin, "replace the running daemon by a program, without interrupting applications"},
 	{"machine.list", Monitor, "the machines this one knows by name"},
 	{"machine.add", Admin, "tell this machine the address of another"},
 	{"machine.remove", Admin, "forget the address of a machine"},
+	{"session", None, "who the caller is, and its level"},
+	{"pair.list", Monitor, "the machines this one is paired with"},
+	{"pair.invite", Admin, "make a one-time code by which another machine can pair with this one"},
+	{"pair.join", Admin, "pair with the machine that made a code"},
+	{"pair.remove", Admin, "end the pairing with a machine; its sessions end at once"},
+	{"pair.rotate", Admin, "change the key of this machine; paired machines are told first"},
+	{"key.list", Monitor, "the keys by which scripts log in"},
+	{"key.add", Admin, "make a key by which scripts log in"},
+	{"key.remove", Admin, "remove a key; its sessions end at once"},
 }
 
 // Code tells programs what went wrong; people read Msg and Hint.
@@ -90,3 +98,14 @@ func Errorf(code Code, hint, format string, args ...any) *Error {
 const anyNode = "$any"
 
 func subject(node, verb string) string { return "ctl." + node + "." + verb }
+
+// Subjects are where a caller of this level may send requests to the node.
+func Subjects(node string, level Level) []string {
+	out := []string{subject(anyNode, "version")}
+	for _, v := range Verbs {
+		if v.Level <= level {
+			out = append(out, subject(node, v.Name))
+		}
+	}
+	return out
+}

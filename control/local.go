@@ -9,18 +9,29 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"understudy/internal/access"
 )
 
 // Local is what a daemon leaves in its data directory for programs on the same
-// machine: who may read the file may administer the node.
+// machine: who may read the file may administer the node, or look at it.
 type Local struct {
-	Name    string `json:"name"`
-	Address string `json:"address"`
-	Secret  string `json:"secret"`
+	Name    string               `json:"name"`
+	Address string               `json:"address"`
+	Token   string               `json:"token"` // another one after each start
+	Level   string               `json:"level"`
+	Keys    []access.Fingerprint `json:"keys"` // of the node
 }
 
-// LocalFile is the file's name within the data directory. It has mode 0600.
-const LocalFile = "local.json"
+// The files' names within the data directory. They can be read by root alone, and by
+// the groups of those who may administer and look, where the groups exist.
+const (
+	LocalFile        = "local.json"
+	LocalMonitorFile = "local-monitor.json"
+)
+
+// Login of the local programs.
+func (l *Local) Login() Login { return Login{Token: l.Token, Accept: AcceptKeys(l.Keys...)} }
 
 // DialLocal connects to the daemon whose data directory is dir.
 func DialLocal(ctx context.Context, dir string) (*Client, error) {
@@ -28,21 +39,31 @@ func DialLocal(ctx context.Context, dir string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Dial(ctx, l.Address, l.Name, l.Secret)
+	c, err := Dial(ctx, l.Address, l.Name, l.Login())
+	var e *Error
+	if errors.As(err, &e) && e.Code == Denied {
+		return nil, Errorf(Unreachable, "start it with: understudy daemon --data "+dir, "no daemon runs on %s; another one is at its address: %v", dir, err)
+	}
+	return c, err
 }
 
 // ReadLocal reads what the daemon whose data directory is dir left there.
 func ReadLocal(dir string) (Local, error) {
 	var l Local
-	data, err := os.ReadFile(filepath.Join(dir, LocalFile))
+	name := filepath.Join(dir, LocalFile)
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrPermission) {
+		name = filepath.Join(dir, LocalMonitorFile)
+		data, err = os.ReadFile(name)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return l, Errorf(Unreachable, "start it with: understudy daemon --data "+dir, "no daemon runs on %s", dir)
 	case err != nil:
-		return l, Errorf(Denied, "only those who may read the file administer this machine", "%v", err)
+		return l, Errorf(Denied, "be root, or a member of the group dtadmin or dtmon of this machine", "%v", err)
 	}
 	if err := strictUnmarshal(data, &l); err != nil {
-		return l, fmt.Errorf("%s: %w", filepath.Join(dir, LocalFile), err)
+		return l, fmt.Errorf("%s: %w", name, err)
 	}
 	return l, nil
 }

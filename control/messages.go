@@ -1,6 +1,11 @@
 package control
 
-import "understudy/repset"
+import (
+	"time"
+
+	"understudy/internal/access"
+	"understudy/repset"
+)
 
 // Requests and replies of the verbs, as JSON. Times are milliseconds, sizes bytes.
 
@@ -8,6 +13,8 @@ import "understudy/repset"
 type Version struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
+
+	Started time.Time `json:"started"` // of the daemon
 }
 
 // DirRequest names a directory: mount, umount.
@@ -171,11 +178,82 @@ type RepsetList struct {
 
 // Machine is another machine and where it is reached (host:port).
 type Machine struct {
-	Name    string `json:"name"`
-	Address string `json:"address"`
+	Name    string   `json:"name"`
+	Address string   `json:"address"`
+	Paired  bool     `json:"paired,omitempty"`
+	Keys    []string `json:"keys,omitempty"` // of a paired machine, in hex
 }
 
 // MachineList answers "machine.list", by name.
 type MachineList struct {
 	Machines []Machine `json:"machines"`
+}
+
+// Session answers "session".
+type Session struct {
+	Caller string `json:"caller"` // "user bob", "key backup", ...
+	Level  string `json:"level"`  // none, monitor, admin
+}
+
+// InviteRequest opens an invitation.
+type InviteRequest struct {
+	ValidMS int64 `json:"valid_ms,omitempty"` // 0: 15 minutes
+}
+
+// InviteReply is its code.
+type InviteReply struct {
+	Code string `json:"code"`
+}
+
+// JoinRequest uses a code.
+type JoinRequest struct {
+	Address string `json:"address"` // HOST[:PORT] of the machine that made the code
+	Code    string `json:"code"`
+	Own     string `json:"own,omitempty"` // HOST:PORT by which the other reaches this machine; "": worked out
+}
+
+// PeerInfo is a paired machine.
+type PeerInfo struct {
+	Name    string   `json:"name"`
+	Address string   `json:"address"`
+	Keys    []string `json:"keys"` // in hex; two while the machine changes its key
+	Paired  string   `json:"paired"`
+	Waiting bool     `json:"waiting,omitempty"` // it does not know the next key of this machine
+}
+
+// PeerList answers "pair.list".
+type PeerList struct {
+	Name     string     `json:"name"`
+	Key      string     `json:"key"`
+	Rotating string     `json:"rotating,omitempty"` // the next key
+	Peers    []PeerInfo `json:"peers"`
+}
+
+// RotateRequest changes the key of this machine. Force does not wait for machines that
+// cannot be reached; they have to be paired again.
+type RotateRequest struct {
+	Force bool `json:"force,omitempty"`
+}
+
+// KeyRequest makes a key for a script.
+type KeyRequest struct {
+	Name  string `json:"name"`
+	Level string `json:"level"`
+}
+
+// KeyReply holds the whole key file.
+type KeyReply struct {
+	File access.KeyFile `json:"file"`
+}
+
+// KeyInfo is a key of a script.
+type KeyInfo struct {
+	Name  string `json:"name"`
+	Level string `json:"level"`
+	Made  string `json:"made"`
+}
+
+// KeyList answers "key.list".
+type KeyList struct {
+	Keys []KeyInfo `json:"keys"`
 }

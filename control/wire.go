@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 
+	"understudy/internal/access"
 	"understudy/internal/checked"
-	"understudy/internal/peerkey"
 )
 
 // maxRequest bounds a request in bytes: replication sets of thousands of rules fit.
@@ -41,13 +41,13 @@ func Serve(s Server, node string, handlers map[string]Handler) (stop func(), err
 			f()
 		}
 	}
-	serve := func(node, verb string) error {
+	serve := func(node, verb string, level Level) error {
 		h := handlers[verb]
 		if h == nil {
 			return fmt.Errorf("serve control requests: no handler for %q", verb)
 		}
 		f, err := s.Handle(subject(node, verb), func(ctx context.Context, data []byte) ([]byte, error) {
-			return answer(ctx, verb, h, data), nil
+			return answer(ctx, verb, guarded(level, h), data), nil
 		})
 		if err != nil {
 			return fmt.Errorf("serve control requests: %w", err)
@@ -55,10 +55,10 @@ func Serve(s Server, node string, handlers map[string]Handler) (stop func(), err
 		stops = append(stops, f)
 		return nil
 	}
-	err = serve(anyNode, "version")
+	err = serve(anyNode, "version", None)
 	for _, v := range Verbs {
 		if err == nil {
-			err = serve(node, v.Name)
+			err = serve(node, v.Name, v.Level)
 		}
 	}
 	if err != nil {
@@ -66,6 +66,21 @@ func Serve(s Server, node string, handlers map[string]Handler) (stop func(), err
 		return nil, err
 	}
 	return stop, nil
+}
+
+// guarded refuses callers below the level. The messaging server keeps their requests
+// from coming here at all; this is the second lock.
+func guarded(level Level, h Handler) Handler {
+	return func(ctx context.Context, req json.RawMessage) (any, error) {
+		if c := access.CallerOf(ctx); c.Level < level {
+			return nil, denied(c.String(), level)
+		}
+		return h(ctx, req)
+	}
+}
+
+func denied(who string, level Level) *Error {
+	return Errorf(Denied, fmt.Sprintf("log in as a user with %s access, or use a key that has it", level), "%s: %s access is needed", who, level)
 }
 
 // answer calls h and packs what it says.
@@ -107,33 +122,15 @@ func Decode(raw json.RawMessage, into any) error {
 type Client struct {
 	nc   *nats.Conn
 	node string
+
+	mu      sync.Mutex // guards waiting
+	waiting map[*call]bool
 }
 
-// Dial connects to the node named node at address (host:port) with its secret. A caller
-// who does not know the name gives "", and the node is asked for it.
-func Dial(ctx context.Context, address, node, secret string) (*Client, error) {
-	timeout := 5 * time.Second
-	if d, ok := ctx.Deadline(); ok {
-		timeout = time.Until(d)
-	}
-	nc, err := nats.Connect("nats://"+address, peerkey.Option(secret), nats.Timeout(timeout), nats.Name("control client"), nats.NoReconnect())
-	if err != nil {
-		return nil, Errorf(Unreachable, "is the daemon running?", "connect to %s: %v", address, err)
-	}
-	c := &Client{nc: nc, node: node}
-	if node != "" {
-		return c, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	c.node = anyNode
-	var v Version
-	if err := c.Call(ctx, "version", struct{}{}, &v); err != nil {
-		nc.Close()
-		return nil, err
-	}
-	c.node = v.Name
-	return c, nil
+// call is one that waits for its answer.
+type call struct {
+	subject string
+	cancel  context.CancelCauseFunc
 }
 
 // Close ends the client.
@@ -145,12 +142,19 @@ func (c *Client) Node() string { return c.node }
 // Call sends req and decodes the answer into reply (nil: not wanted). It waits as long
 // as ctx allows.
 func (c *Client) Call(ctx context.Context, verb string, req, reply any) error {
+	return c.callOn(ctx, subject(c.node, verb), verb, req, reply)
+}
+
+func (c *Client) callOn(ctx context.Context, subject, verb string, req, reply any) error {
 	data, err := json.Marshal(req)
 	if err != nil {
 		return Errorf(BadRequest, "", "%s: %v", verb, err)
 	}
-	m, err := c.nc.RequestWithContext(ctx, subject(c.node, verb), checked.Seal(data))
+	m, err := c.request(ctx, subject, data)
 	if err != nil {
+		if e := new(Error); errors.As(err, &e) {
+			return e
+		}
 		return Errorf(Unreachable, "is the daemon running?", "%s on %s: %v", verb, c.node, err)
 	}
 	var env envelope

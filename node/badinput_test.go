@@ -83,7 +83,7 @@ var refusedConnects = []refusedConnect{
 		r.Rules, r.Map = []string{p.base + " inc, rec"}, map[string]string{p.base: p.base + "-elsewhere"}
 	}, control.Refused, []string{"data directory", "/indy", "move it"}},
 	{"wrong target name", func(p *pair, r *control.ConnectRequest) { r.Target = "oslo" },
-		control.NotFound, []string{"this machine is jersey, not oslo", "correct the target's name or address"}},
+		control.Denied, []string{"not paired with oslo", "understudy pair join"}},
 	{"target not running", func(p *pair, r *control.ConnectRequest) { r.Address = "127.0.0.1:1" },
 		control.Unreachable, []string{"127.0.0.1:1", "is the target running"}},
 	{"no address", func(p *pair, r *control.ConnectRequest) { r.Address = "jersey" }, control.BadRequest, []string{"address", "HOST:PORT"}},
@@ -102,10 +102,10 @@ func TestBadInputOfConnect(t *testing.T) {
 	must(t, os.WriteFile(p.base+"/used/important", []byte("not ours"), 0o600))
 	must(t, os.Mkdir(p.dir+"/sub", 0o755))
 	must(t, os.Symlink("tree", p.base+"/link"))
-	stranger := p.startWith("stranger", func(c *Config) { c.Secret = "another secret" })
-	for _, c := range append(refusedConnects, refusedConnect{"wrong secret", func(p *pair, r *control.ConnectRequest) {
+	stranger := p.start("stranger")
+	for _, c := range append(refusedConnects, refusedConnect{"not paired", func(p *pair, r *control.ConnectRequest) {
 		r.Target, r.Address = "stranger", stranger.Addr()
-	}, control.Denied, []string{"refused", "same secret"}}) {
+	}, control.Denied, []string{"not paired with stranger", "understudy pair join"}}) {
 		t.Run(c.name, func(t *testing.T) { p.refuses(t, c) })
 	}
 }
@@ -290,13 +290,12 @@ func TestBadInputOfOpen(t *testing.T) {
 		set  func(*Config)
 		want []string
 	}{
-		{"second daemon", func(c *Config) { c.Data, c.Secret = p.base+"/indy", "" },
+		{"second daemon", func(c *Config) { c.Data = p.base + "/indy" },
 			[]string{"in use", "another daemon runs on " + p.base + "/indy", "stop it or choose another data directory"}},
 		{"port in use", func(c *Config) { c.Listen = busy.Addr().String() },
 			[]string{"cannot listen on " + busy.Addr().String(), "address already in use", "choose another port"}},
 		{"address of another machine", func(c *Config) { c.Listen = "192.0.2.1:6320" }, []string{"192.0.2.1:6320", "cannot assign requested address"}},
-		{"open to all without a secret", func(c *Config) { c.Listen, c.Secret = "0.0.0.0:6320", "" }, []string{"listen", "0.0.0.0:6320", "secret"}},
-		{"all addresses, unwritten", func(c *Config) { c.Listen, c.Secret = ":6320", "" }, []string{"listen", "secret"}},
+		{"all addresses, unwritten", func(c *Config) { c.Listen = ":6320" }, []string{"listen", "0.0.0.0 for all"}},
 		{"port no number", func(c *Config) { c.Listen = "127.0.0.1:http" }, []string{"listen", "127.0.0.1:http"}},
 		{"data directory is a file", func(c *Config) { c.Data = p.base + "/file" }, []string{"data directory", "/file", "not a directory"}},
 		{"several at once", func(c *Config) { c.Name, c.Data, c.QueueLimit, c.NetworkRetry = "not a name", "relative", 5, 0 },
@@ -308,7 +307,7 @@ func TestBadInputOfOpen(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := DefaultConfig()
-			cfg.Name, cfg.Data, cfg.Listen, cfg.Secret = "venice", filepath.Join(p.base, "venice"), "127.0.0.1:0", "a secret of this test"
+			cfg.Name, cfg.Data, cfg.Listen = "venice", filepath.Join(p.base, "venice"), "127.0.0.1:0"
 			c.set(&cfg)
 			before := sametree.Tree{}
 			if tree, err := sametree.Snapshot(p.base + "/indy"); err == nil {
@@ -330,7 +329,7 @@ func TestBadInputOfOpen(t *testing.T) {
 		})
 	}
 	cfg := DefaultConfig() // what failed holds nothing
-	cfg.Name, cfg.Data, cfg.Listen, cfg.Secret = "venice", filepath.Join(p.base, "venice"), "127.0.0.1:0", "a secret of this test"
+	cfg.Name, cfg.Data, cfg.Listen = "venice", filepath.Join(p.base, "venice"), "127.0.0.1:0"
 	n, err := Open(cfg, testLog(t))
 	must(t, err)
 	must(t, n.stop(nil))

@@ -18,23 +18,29 @@ type Config struct {
 	Name   string `mapstructure:"name"`   // of this machine; letters, digits, - and _
 	Data   string `mapstructure:"data"`   // directory of queues, catalogs and state, absolute
 	Listen string `mapstructure:"listen"` // host:port for peers and clients
-	Secret string `mapstructure:"secret"` // shared by machines that may talk to each other; made up if empty
+
+	AdminGroup   string   `mapstructure:"admin_group"`   // members may change (B15.3)
+	MonitorGroup string   `mapstructure:"monitor_group"` // members may look
+	LoginCommand []string `mapstructure:"login_command"` // checks passwords, as `understudy pam-helper` does; empty: none are accepted
 
 	Mounts      []string           `mapstructure:"mounts"` // directories captured in write order
 	Connections []ConnectionConfig `mapstructure:"connections"`
 
-	QueueLimit    int64         `mapstructure:"queue_limit"`    // bytes of one connection's disk queue (QJournalSpaceMax)
-	MemoryLimit   int64         `mapstructure:"memory_limit"`   // bytes of one connection's memory queue (QMemoryBufferMax)
-	MirrorWindow  int64         `mapstructure:"mirror_window"`  // bytes of mirror data under way (MirrorQueueLimit)
-	NetworkRetry  time.Duration `mapstructure:"network_retry"`  // between attempts to reach a lost target
-	RescanEvery   time.Duration `mapstructure:"rescan_every"`   // of captures that only get hints
-	Hold          bool          `mapstructure:"hold"`           // captured directories outlive this process: a holder keeps them
-	HoldGrace     time.Duration `mapstructure:"hold_grace"`     // how long applications wait for a daemon to come back
-	Watchdog      time.Duration `mapstructure:"watchdog"`       // after how long the holder kills a daemon that hangs
-	Strict        bool          `mapstructure:"strict"`         // queues synced to disk at every write
-	QueueFree     int64         `mapstructure:"queue_free"`     // bytes of the queue's disk that stay free (QJournalFreeSpaceMin); 0: 1 GiB, or 5 % of a small disk
-	AutoReconnect bool          `mapstructure:"auto_reconnect"` // after a restart or a lost queue
-	AutoRemirror  AutoRemirror  `mapstructure:"auto_remirror"`  // the mirror after that: 0 none, 1 differences by checksum, 2 full, 3 differences by date and size
+	QueueLimit   int64         `mapstructure:"queue_limit"`   // bytes of one connection's disk queue (QJournalSpaceMax)
+	MemoryLimit  int64         `mapstructure:"memory_limit"`  // bytes of one connection's memory queue (QMemoryBufferMax)
+	MirrorWindow int64         `mapstructure:"mirror_window"` // bytes of mirror data under way (MirrorQueueLimit)
+	NetworkRetry time.Duration `mapstructure:"network_retry"` // between attempts to reach a lost target
+	RescanEvery  time.Duration `mapstructure:"rescan_every"`  // of captures that only get hints
+
+	TargetRetry      time.Duration `mapstructure:"target_retry"`       // between attempts of an operation a target cannot execute (TGRetryLocked)
+	TargetRetryLimit int           `mapstructure:"target_retry_limit"` // attempts before it is dropped and a mirror is due; 0: for ever (TGExecutionRetryLimit)
+	Hold             bool          `mapstructure:"hold"`               // captured directories outlive this process: a holder keeps them
+	HoldGrace        time.Duration `mapstructure:"hold_grace"`         // how long applications wait for a daemon to come back
+	Watchdog         time.Duration `mapstructure:"watchdog"`           // after how long the holder kills a daemon that hangs
+	Strict           bool          `mapstructure:"strict"`             // queues synced to disk at every write
+	QueueFree        int64         `mapstructure:"queue_free"`         // bytes of the queue's disk that stay free (QJournalFreeSpaceMin); 0: 1 GiB, or 5 % of a small disk
+	AutoReconnect    bool          `mapstructure:"auto_reconnect"`     // after a restart or a lost queue
+	AutoRemirror     AutoRemirror  `mapstructure:"auto_remirror"`      // the mirror after that: 0 none, 1 differences by checksum, 2 full, 3 differences by date and size
 	// AutoRemirrorRetry is the longest time between mirrors that the target asks for.
 	AutoRemirrorRetry time.Duration `mapstructure:"auto_remirror_retry"`
 }
@@ -59,10 +65,13 @@ func DefaultConfig() Config {
 	return Config{
 		Data:          "/var/lib/understudy",
 		Listen:        "127.0.0.1:" + DefaultPort,
+		AdminGroup:    "dtadmin",
+		MonitorGroup:  "dtmon",
 		QueueLimit:    16 << 30,
 		MemoryLimit:   128 << 20, // B6.23
 		MirrorWindow:  16 << 20,  // measured: more gains nothing on a fast link and delays replication on a slow one
 		NetworkRetry:  time.Second,
+		TargetRetry:   3 * time.Second, // the original's
 		RescanEvery:   10 * time.Minute,
 		AutoReconnect: true,             // B6.37
 		AutoRemirror:  RemirrorChecksum, // B7.45
@@ -96,6 +105,12 @@ func (c *Config) Validate() error {
 	}
 	if c.MirrorWindow < 1<<20 || c.MirrorWindow > 1<<30 {
 		bad("mirror_window", c.MirrorWindow, "1048576 to 1073741824 bytes")
+	}
+	if c.TargetRetry < 10*time.Millisecond || c.TargetRetry > 24*time.Hour {
+		bad("target_retry", c.TargetRetry, "10ms to 24h")
+	}
+	if c.TargetRetryLimit < 0 || c.TargetRetryLimit > 65536 {
+		bad("target_retry_limit", c.TargetRetryLimit, "0 to 65536")
 	}
 	if c.NetworkRetry < 100*time.Millisecond {
 		bad("network_retry", c.NetworkRetry, "at least 100ms")
@@ -140,9 +155,8 @@ func (c *Config) validateListen(bad func(string, any, string)) {
 		bad("listen", fmt.Sprintf("%q", c.Listen), "HOST:PORT, for example 127.0.0.1:6320")
 		return
 	}
-	ip := net.ParseIP(host)
-	if (ip == nil || !ip.IsLoopback()) && host != "localhost" && c.Secret == "" {
-		bad("listen", fmt.Sprintf("%q", c.Listen), "reaches beyond this machine, so set the same long `secret` on every machine")
+	if host == "" {
+		bad("listen", fmt.Sprintf("%q", c.Listen), "an address of this machine; 0.0.0.0 for all of them")
 	}
 }
 

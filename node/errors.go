@@ -14,6 +14,7 @@ import (
 	"understudy/capture"
 	"understudy/control"
 	"understudy/fileop"
+	"understudy/internal/access"
 	"understudy/mirror"
 	"understudy/repset"
 	"understudy/stream"
@@ -27,7 +28,8 @@ var hints = []struct {
 }{
 	{capture.ErrBusy, control.Exists, "it is captured already; see: understudy status"},
 	{errNoMount, control.NotReady, "run: understudy mount DIR"},
-	{stream.ErrRefused, control.Denied, "give both machines the same secret"},
+	{access.ErrNotPaired, control.Denied, "pair them: understudy pair invite, on one, and understudy pair join ADDRESS CODE, on the other"},
+	{stream.ErrRefused, control.Denied, "pair the machines again, if one of them was set up anew: understudy pair"},
 	{stream.ErrDown, control.Unreachable, "is the target running, and its address right?"},
 	{stream.ErrNoAnswer, control.Unreachable, "is the target running, and its address right?"},
 	{stream.ErrFull, control.NotReady, "free space on the queue's disk, or raise queue_limit"},
@@ -48,6 +50,9 @@ func explain(err error) error {
 	var overlap *repset.Overlap
 	if errors.As(err, &overlap) {
 		return control.Errorf(control.Refused, "", "%v", err)
+	}
+	if wrong := new(access.WrongKeyError); errors.As(err, &wrong) {
+		return control.Errorf(control.Denied, "correct the address; or, if the machine was set up anew, run on both: understudy pair remove NAME, and pair again", "%v", err)
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {

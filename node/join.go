@@ -13,16 +13,18 @@ import (
 	"understudy/control"
 	"understudy/event"
 	"understudy/fileop"
+	"understudy/internal/access"
 	"understudy/repset"
+	"understudy/stream"
 )
 
 // servePeers answers what sources ask.
 func (n *Node) servePeers() (stop func(), err error) {
-	stopJoin, err := n.srv.Handle(joinSubject, n.handleJoin)
+	stopJoin, err := n.srv.Handle(stream.JoinSubject, n.handleJoin)
 	if err != nil {
 		return nil, err
 	}
-	stopLeave, err := n.srv.Handle(leaveSubject, n.handleLeave)
+	stopLeave, err := n.srv.Handle(stream.LeaveSubject, n.handleLeave)
 	if err != nil {
 		stopJoin()
 		return nil, err
@@ -36,7 +38,11 @@ func (n *Node) handleJoin(ctx context.Context, data []byte) ([]byte, error) {
 		return nil, err
 	}
 	var reply joinReply
-	r, err := n.join(ctx, &req)
+	var r *replica
+	err := checkSender(ctx, req.Info.Source)
+	if err == nil {
+		r, err = n.join(ctx, &req)
+	}
 	if err != nil {
 		var ce *control.Error
 		if !errors.As(err, &ce) {
@@ -48,6 +54,15 @@ func (n *Node) handleJoin(ctx context.Context, data []byte) ([]byte, error) {
 		reply = joinReply{Session: r.session, MirrorApplied: r.mirrorAtJoin.Load()}
 	}
 	return json.Marshal(reply)
+}
+
+// checkSender refuses a machine that speaks for another.
+func checkSender(ctx context.Context, source string) error {
+	c := access.CallerOf(ctx)
+	if c.Kind != access.Machine || c.Name != source {
+		return control.Errorf(control.Denied, "a machine that changed its name pairs again", "%s speaks for %q", c, source)
+	}
+	return nil
 }
 
 // join opens the epoch a source begins, or finds the one it resumes.
@@ -225,6 +240,9 @@ func (r *replica) applyReceived(ctx context.Context) {
 func (n *Node) handleLeave(ctx context.Context, data []byte) ([]byte, error) {
 	var req leaveRequest
 	if err := decodeJSON(data, &req, "leave request"); err != nil {
+		return nil, err
+	}
+	if err := checkSender(ctx, req.Source); err != nil {
 		return nil, err
 	}
 	n.joining.Lock()

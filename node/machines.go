@@ -23,12 +23,21 @@ func (n *Node) listMachines(context.Context, nothing) (any, error) {
 	n.state.read(func(d *stateData) {
 		for name, addr := range d.Machines {
 			if name != n.cfg.Name {
-				out.Machines = append(out.Machines, control.Machine{Name: name, Address: addr})
+				out.Machines = append(out.Machines, n.withKeys(control.Machine{Name: name, Address: addr}))
 			}
 		}
 	})
+	out.Machines[0].Paired, out.Machines[0].Keys = true, []string{n.keys.Key().String()}
 	sortMachines(out.Machines)
 	return out, nil
+}
+
+// withKeys adds by which keys a machine is known, if it is paired.
+func (n *Node) withKeys(m control.Machine) control.Machine {
+	if p := n.peerInfo(m.Name); p.Name != "" {
+		m.Paired, m.Keys = true, p.Keys
+	}
+	return m
 }
 
 // addMachine enters a machine; one that is known gets the new address, and connections to
@@ -122,7 +131,7 @@ func (n *Node) findMachine(ctx context.Context, target string) (control.Machine,
 func (n *Node) ask(ctx context.Context, address string) (control.Machine, error) {
 	ctx, cancel := context.WithTimeout(ctx, askName)
 	defer cancel()
-	c, err := control.Dial(ctx, address, "", n.cfg.Secret)
+	c, err := control.Dial(ctx, address, "", control.Login{Accept: control.AcceptAny})
 	if err != nil {
 		return control.Machine{}, control.Errorf(control.Unreachable, "give HOST:PORT, or name it with: machine add NAME HOST:PORT",
 			"%s is no known machine, and as an address does not answer: %v", strings.TrimSuffix(address, ":"+DefaultPort), err)

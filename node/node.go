@@ -2,9 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"understudy/applier"
 	"understudy/capture"
@@ -22,7 +20,7 @@ import (
 	"understudy/capture/holder"
 	"understudy/control"
 	"understudy/event"
-	"understudy/internal/atomicfile"
+	"understudy/internal/access"
 	"understudy/stream"
 )
 
@@ -49,11 +47,19 @@ type Node struct {
 	log   *slog.Logger
 	state *state
 	srv   *stream.Server
+	keys  *access.Keyring // who this machine is, and whom it knows
+	gate  *gate
+
+	rotating sync.Mutex // one change of the key at a time
+
 	// flight is the list of files changed in place since the clean marks (clean.go).
 	flight *flight
 
 	holder  *holder.Client // keeps what outlives this process; nil: nothing does
 	leaving atomic.Bool    // another program takes over: what is held stays held
+	started time.Time
+	replaced  chan struct{} // closed when successor is set
+	successor string        // program that goes on
 
 	events    *event.Log
 	followers chan struct{} // who wait for events
@@ -95,22 +101,21 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: log, state: st, ready: make(chan struct{}),
+	n := &Node{cfg: cfg, log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
+	if n.keys, err = access.Open(cfg.Data, cfg.Name); err != nil {
+		return nil, err
+	}
 	n.openHolder(holderBusy)
-	made := n.chooseSecret()
 	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: filepath.Join(cfg.Data, "queue"), Listen: cfg.Listen,
-		Secret: n.cfg.Secret, Strict: cfg.Strict, MinFree: cfg.QueueFree}, log)
+		Keys: n.keys, Admit: n.admit, Strict: cfg.Strict, MinFree: cfg.QueueFree}, log)
 	if err != nil {
 		n.leaving.Store(true) // what is held waits for a daemon that starts
 		return nil, errors.Join(err, n.closeHolder())
 	}
 	n.openHolder(holderWait) // again, if another daemon was just ending
 	// The data directory is ours from here on; read again what another may have written.
-	if n.state, err = openState(cfg.Data, log); err == nil && made {
-		err = n.state.update(func(d *stateData) { d.Secret = n.cfg.Secret })
-	}
-	if err != nil {
+	if n.state, err = openState(cfg.Data, log); err != nil {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	if err := n.openMarks(); err != nil {
@@ -119,21 +124,6 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.events, n.followers = openEvents(&n.cfg, log), make(chan struct{}, maxFollowers)
 	return n, nil
-}
-
-// chooseSecret takes the configured secret, the remembered one, or makes one up, which
-// is to be remembered.
-func (n *Node) chooseSecret() (made bool) {
-	if n.cfg.Secret == "" {
-		n.state.read(func(d *stateData) { n.cfg.Secret = d.Secret })
-	}
-	if n.cfg.Secret != "" {
-		return false
-	}
-	var b [24]byte
-	rand.Read(b[:])
-	n.cfg.Secret = hex.EncodeToString(b[:])
-	return true
 }
 
 // Close ends a node that was opened and never run.
@@ -149,19 +139,25 @@ func (n *Node) Name() string { return n.cfg.Name }
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Run works until ctx ends, then stops in the reverse order of the start. It returns
-// nil when told to stop.
+// nil when told to stop, and a Replaced when another program is to go on.
 func (n *Node) Run(ctx context.Context) error {
 	stops, err := n.start()
 	if err == nil {
 		n.began()
 		close(n.ready)
 		n.log.Info("node runs", "name", n.cfg.Name, "listen", n.Addr(), "data", n.cfg.Data, "version", Version())
-		<-ctx.Done()
+		select {
+		case <-ctx.Done():
+		case <-n.replaced:
+		}
 	} else {
 		n.leaving.Store(true) // what is held waits for a daemon that starts
 	}
 	defer func() { n.ceased(err) }()
-	return errors.Join(err, n.stop(stops))
+	if err = errors.Join(err, n.stop(stops)); err == nil && n.successor != "" {
+		return &Replaced{Program: n.successor}
+	}
+	return err
 }
 
 // start brings up target before source before control, so that what is asked of a
@@ -189,8 +185,11 @@ func (n *Node) start() (stops []func(), err error) {
 		}
 	}
 	add(nil, n.resumeConnections())
+	add(control.ServePairing(n.srv, n.invited))
+	add(control.ServeRotation(n.srv, n.peerRotates))
 	add(n.serveControl())
-	add(func() { _ = os.Remove(n.localFile()) }, n.writeLocal())
+	n.wait.Go(func() { n.watchAccess(n.ctx) })
+	add(n.removeLocal, n.writeLocal())
 	return stops, err
 }
 
@@ -238,13 +237,8 @@ func (n *Node) mounts() []string {
 	return dirs
 }
 
-func (n *Node) localFile() string { return filepath.Join(n.cfg.Data, control.LocalFile) }
-
-// writeLocal leaves the address and the key for programs on this machine.
-func (n *Node) writeLocal() error {
-	raw, err := json.Marshal(control.Local{Name: n.cfg.Name, Address: n.Addr(), Secret: n.cfg.Secret})
-	if err != nil {
-		return err
+func (n *Node) removeLocal() {
+	for _, name := range []string{control.LocalFile, control.LocalMonitorFile} {
+		_ = os.Remove(filepath.Join(n.cfg.Data, name)) // its token is of no use any more
 	}
-	return atomicfile.Write(n.localFile(), raw, 0o600)
 }

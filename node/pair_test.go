@@ -40,6 +40,7 @@ type pair struct {
 	target  *Node
 	id      int
 	stops   []func()
+	nodes   []*Node // all that were started
 	stacked bool
 
 	rounds, failures int // of sequences
@@ -78,13 +79,14 @@ func (p *pair) startAt(name, listen string) *Node {
 func (p *pair) startWith(name string, set func(*Config)) *Node {
 	p.t.Helper()
 	cfg := DefaultConfig()
-	cfg.Name, cfg.Data, cfg.Listen, cfg.Secret = name, filepath.Join(p.base, name), "127.0.0.1:0", "a secret of this test"
+	cfg.Name, cfg.Data, cfg.Listen = name, filepath.Join(p.base, name), "127.0.0.1:0"
 	cfg.NetworkRetry = 100 * time.Millisecond
 	set(&cfg)
 	n, err := Open(cfg, testLog(p.t).With("node", name))
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.introduce(n)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
@@ -100,6 +102,23 @@ func (p *pair) startWith(name string, set func(*Config)) *Node {
 		}
 	})
 	return n
+}
+
+// introduce pairs a node with all that were started before, unless it is a stranger.
+func (p *pair) introduce(n *Node) {
+	p.t.Helper()
+	if n.Name() == "stranger" {
+		return
+	}
+	for _, other := range p.nodes {
+		if other.Name() == n.Name() { // an earlier run of it
+			continue
+		}
+		if err := PairUp(n, other); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	p.nodes = append(p.nodes, n)
 }
 
 func (p *pair) stop() {

@@ -84,12 +84,7 @@ type ack struct {
 // key names a replica on the target.
 func (j *joinInfo) key() string { return j.Source + "." + j.Connection }
 
-// Subjects of the requests; peers may publish below rq only.
-const (
-	joinSubject  = "rq.join"
-	leaveSubject = "rq.leave"
-)
-
+// Subjects of the requests about one connection; a peer may publish below its own only.
 func listSubject(source, conn string) string {
 	return "rq.list." + stream.Token(source) + "." + stream.Token(conn)
 }

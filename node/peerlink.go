@@ -12,6 +12,7 @@ import (
 	"understudy/fileop"
 	"understudy/mirror"
 	"understudy/repset"
+	"understudy/stream"
 )
 
 // join asks the target for its half of the connection.
@@ -33,7 +34,7 @@ func (s *session) join() error {
 	if err != nil {
 		return err
 	}
-	data, err := s.link.Request(s.ctx, joinSubject, raw)
+	data, err := s.link.Request(s.ctx, stream.JoinSubject, raw)
 	if err != nil {
 		return fmt.Errorf("join %s: %w", c.cfg.Target, err)
 	}

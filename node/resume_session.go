@@ -87,7 +87,7 @@ func (c *Connection) resume(ctx context.Context, t *stream.Tail) (_ *session, er
 	if s.journal, err = n.srv.OpenJournal(s.ctx, s.journalConfig(t)); err != nil {
 		return nil, err
 	}
-	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.address(), Secret: n.cfg.Secret, Name: n.cfg.Name, Log: c.log, Later: true})
+	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.address(), Peer: c.cfg.Target, Keys: n.keys, Log: c.log, Later: true})
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func (c *Connection) open(ctx context.Context) (_ *session, err error) {
 		return nil, err
 	}
 	n := c.n
-	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.address(), Secret: n.cfg.Secret, Name: n.cfg.Name, Log: c.log})
+	s.link, err = stream.Dial(s.ctx, stream.LinkConfig{Addr: c.address(), Peer: c.cfg.Target, Keys: n.keys, Log: c.log})
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func TestStoredSets(t *testing.T) {
 	if err := c.Call(ctx, "machine.list", nothing{}, &machines); err != nil {
 		t.Fatal(err)
 	}
-	if len(machines.Machines) != 2 || machines.Machines[1] != (control.Machine{Name: "jersey", Address: p.target.Addr()}) {
+	if len(machines.Machines) != 2 || machines.Machines[1].Name != "jersey" || machines.Machines[1].Address != p.target.Addr() || !machines.Machines[1].Paired {
 		t.Fatalf("machines %+v", machines)
 	}
 	connect.Target = "JERSEY" // known by now

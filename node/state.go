@@ -23,7 +23,6 @@ type state struct {
 type stateData struct {
 	Version     int                 `json:"version"`
 	Name        string              `json:"name"`
-	Secret      string              `json:"secret"`
 	Mounts      []string            `json:"mounts"`
 	Connections []storedConnection  `json:"connections"`
 	Replicas    map[string]joinInfo `json:"replicas"`

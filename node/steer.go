@@ -169,12 +169,12 @@ func (n *Node) Disconnect(ctx context.Context, id int) error {
 func (c *Connection) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	l, err := stream.Dial(ctx, stream.LinkConfig{Addr: c.address(), Secret: c.n.cfg.Secret, Name: c.n.cfg.Name, Log: c.log})
+	l, err := stream.Dial(ctx, stream.LinkConfig{Addr: c.address(), Peer: c.cfg.Target, Keys: c.n.keys, Log: c.log})
 	if err == nil {
 		defer l.Close()
 		var raw []byte
 		if raw, err = json.Marshal(leaveRequest{Source: c.n.cfg.Name, Connection: c.key}); err == nil {
-			_, err = l.Request(ctx, leaveSubject, raw)
+			_, err = l.Request(ctx, stream.LeaveSubject, raw)
 		}
 	}
 	if err != nil {

@@ -35,8 +35,20 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"machine.list":   verb(n.listMachines),
 		"machine.add":    verb(n.addMachine),
 		"machine.remove": verb(n.removeMachine),
+		"session":        verb(n.session),
+		"pair.list":      verb(n.listPeers),
+		"pair.invite":    verb(n.invite),
+		"pair.join":      verb(n.joinPeer),
+		"pair.remove":    verb(n.removePeer),
+		"pair.rotate":    verb(n.rotate),
+		"key.list":       verb(n.listKeys),
+		"key.add":        verb(n.addKey),
+		"key.remove":     verb(n.removeKey),
 		"version": verb(func(context.Context, nothing) (any, error) {
-			return control.Version{Name: n.cfg.Name, Version: Version()}, nil
+			return control.Version{Name: n.cfg.Name, Version: Version(), Started: n.started}, nil
+		}),
+		"upgrade": verb(func(_ context.Context, r control.UpgradeRequest) (any, error) {
+			return control.UpgradeReply{Started: n.started}, n.replace(r.Program)
 		}),
 		"status": verb(func(context.Context, nothing) (any, error) { return n.Status(), nil }),
 		"mount": verb(func(ctx context.Context, r control.DirRequest) (any, error) {

@@ -48,7 +48,7 @@ func (d *damaged) dir(side string) string { return filepath.Join(d.base, side) }
 func (d *damaged) startServers() {
 	d.t.Helper()
 	start := func(name, listen string) *Server {
-		s, err := Start(ServerConfig{Name: name, StoreDir: d.dir(name), Listen: listen, Secret: testSecret, MinFree: 1 << 20}, quiet())
+		s, err := Start(ServerConfig{Name: name, StoreDir: d.dir(name), Listen: listen, Keys: testKeys().beta, MinFree: 1 << 20}, quiet())
 		if err != nil {
 			d.t.Fatalf("%s does not start on its damaged store: %v", name, err)
 		}
@@ -87,7 +87,7 @@ func (d *damaged) open() (err error) {
 	if d.r, err = d.dst.OpenReceiver(ctx, ReceiverConfig{Source: "alpha", Connection: "accounts", Epoch: d.epoch, Applied: applied}); err != nil {
 		return err
 	}
-	if d.l, err = Dial(ctx, LinkConfig{Addr: d.addr, Secret: testSecret, Name: "alpha", Log: quiet()}); err != nil {
+	if d.l, err = Dial(ctx, linkTo(d.addr)); err != nil {
 		return err
 	}
 	d.valve, d.hold = new(Valve), make(chan struct{})

@@ -120,7 +120,7 @@ func TestServerThatClosesEndsReceivers(t *testing.T) {
 // Receivers of several connections on one server share nothing.
 func TestConnectionsAreIndependent(t *testing.T) {
 	src := startServer(t, ServerConfig{Name: "alpha"})
-	dst := startServer(t, ServerConfig{Listen: "127.0.0.1:0", Secret: testSecret})
+	dst := startServer(t, ServerConfig{Listen: "127.0.0.1:0", Keys: testKeys().beta})
 	l := dial(t, dst.Addr().String())
 	rs := map[string]*Receiver{}
 	for _, name := range []string{"one", "two", "Three.of them"} {

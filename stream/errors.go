@@ -28,7 +28,7 @@ var (
 	ErrMirrorLost = errors.New("mirror frames lost")
 	// ErrDown: the link to the peer is down at the moment.
 	ErrDown = errors.New("link is down")
-	// ErrRefused: the peer does not accept the secret.
+	// ErrRefused: the peer does not let this machine in.
 	ErrRefused = errors.New("peer refused the login")
 	// ErrNoAnswer: nobody at the peer serves the subject, or not in time.
 	ErrNoAnswer = errors.New("no answer")
@@ -44,3 +44,10 @@ type RemoteError struct {
 }
 
 func (e *RemoteError) Error() string { return fmt.Sprintf("%s: peer says: %s", e.Subject, e.Text) }
+
+// RefusedError is ErrRefused with what the peer said.
+type RefusedError struct{ Why string }
+
+func (e *RefusedError) Error() string { return ErrRefused.Error() + ": " + e.Why }
+
+func (e *RefusedError) Is(target error) bool { return target == ErrRefused }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"understudy/fileop"
+	"understudy/internal/access"
 	"understudy/stream"
 )
 
@@ -18,13 +19,19 @@ func Example() {
 	check(err)
 	defer os.RemoveAll(dir)
 
+	own, err := access.Open(dir+"/alpha-keys", "alpha")
+	check(err)
+	keys, err := access.Open(dir+"/beta-keys", "beta")
+	check(err)
+	check(access.PairUp(own, keys, "", ""))
+
 	source, err := stream.Start(stream.ServerConfig{Name: "alpha", StoreDir: dir + "/alpha"}, log)
 	check(err)
-	target, err := stream.Start(stream.ServerConfig{Name: "beta", StoreDir: dir + "/beta", Listen: "127.0.0.1:0", Secret: "s3cret"}, log)
+	target, err := stream.Start(stream.ServerConfig{Name: "beta", StoreDir: dir + "/beta", Listen: "127.0.0.1:0", Keys: keys}, log)
 	check(err)
 	receiver, err := target.OpenReceiver(ctx, stream.ReceiverConfig{Source: "alpha", Connection: "accounts", Epoch: 1})
 	check(err)
-	link, err := stream.Dial(ctx, stream.LinkConfig{Addr: target.Addr().String(), Secret: "s3cret", Name: "alpha", Log: log})
+	link, err := stream.Dial(ctx, stream.LinkConfig{Addr: target.Addr().String(), Peer: "beta", Keys: own, Log: log})
 	check(err)
 	journal, err := source.OpenJournal(ctx, stream.JournalConfig{Connection: "accounts", Epoch: 1})
 	check(err)

@@ -3,11 +3,13 @@ package stream
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -15,14 +17,40 @@ import (
 	"go.uber.org/goleak"
 
 	"understudy/fileop"
+	"understudy/internal/access"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// keyPair is the keyrings of a source and a target that know each other.
+type keyPair struct{ alpha, beta *access.Keyring }
+
+var testKeys = sync.OnceValue(func() keyPair {
+	dir, err := os.MkdirTemp("", "stream-keys-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir) // they work without their files
+	alpha, err1 := access.Open(filepath.Join(dir, "alpha"), "alpha")
+	beta, err2 := access.Open(filepath.Join(dir, "beta"), "beta")
+	err = errors.Join(err1, err2)
+	if err == nil {
+		err = access.PairUp(alpha, beta, "", "")
+	}
+	if err != nil {
+		panic(err)
+	}
+	return keyPair{alpha, beta}
+})
+
+// linkTo is how alpha reaches beta.
+func linkTo(addr string) LinkConfig {
+	return LinkConfig{Addr: addr, Peer: "beta", Keys: testKeys().alpha, Log: quiet()}
+}
+
 const (
-	testSecret = "between you and me"
-	testEpoch  = fileop.Epoch(0x5eed)
-	deadline   = 30 * time.Second
+	testEpoch = fileop.Epoch(0x5eed)
+	deadline  = 30 * time.Second
 )
 
 func quiet() *slog.Logger {
@@ -143,7 +171,7 @@ func openReceiver(t testing.TB, s *Server, cfg ReceiverConfig) *Receiver {
 
 func dial(t testing.TB, addr string) *Link {
 	t.Helper()
-	l, err := Dial(testCtx(t), LinkConfig{Addr: addr, Secret: testSecret, Name: "alpha", Log: quiet()})
+	l, err := Dial(testCtx(t), linkTo(addr))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +208,7 @@ func newPairOn(t testing.TB, target ServerConfig, jc JournalConfig, rc ReceiverC
 	t.Helper()
 	p := &pair{valve: new(Valve)}
 	p.src = startServer(t, ServerConfig{Name: "alpha"})
-	target.Name, target.Listen, target.Secret = "beta", "127.0.0.1:0", testSecret
+	target.Name, target.Listen, target.Keys = "beta", "127.0.0.1:0", testKeys().beta
 	p.dst = startServer(t, target)
 	p.proxy = newProxy(t, p.dst.Addr().String())
 	p.j = openJournal(t, p.src, jc)

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
-	"understudy/internal/peerkey"
+	"understudy/internal/access"
 )
 
 // Times of a link; link_alive.go says what they add up to. The control connection
@@ -31,11 +32,11 @@ const (
 
 // LinkConfig says where a peer is.
 type LinkConfig struct {
-	Addr   string // host:port
-	Secret string
-	Name   string // of this machine
-	Later  bool   // connect in the background: the link is down at first
-	Log    *slog.Logger
+	Addr  string // host:port
+	Peer  string // name of the machine there; it must be paired
+	Keys  *access.Keyring
+	Later bool // connect in the background: the link is down at first
+	Log   *slog.Logger
 }
 
 // Link is the way to a peer's server: one connection for control and heartbeats, one
@@ -59,13 +60,10 @@ const (
 	bulkConn
 )
 
-// Dial connects to a peer. Later interruptions heal by themselves, a first connection
-// that fails is an error, unless it comes later.
+// Dial connects to a paired machine. Later interruptions heal by themselves, a first
+// connection that fails is an error, unless it comes later: *access.NotPairedError,
+// *access.WrongKeyError, *RefusedError, ErrNoAnswer.
 func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
-	key, pub, err := peerkey.Derive(cfg.Secret)
-	if err != nil {
-		return nil, err
-	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
@@ -74,23 +72,25 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 		l.gen, l.up = 0, [2]bool{}
 	}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
-		d := &linkDialer{first: ctx, at: l.address, opened: func(c net.Conn) net.Conn { return l.opened(conn, c) }}
+		d := &linkDialer{first: ctx, cfg: &cfg, at: l.address, opened: func(c net.Conn) net.Conn { return l.opened(conn, c) }}
 		later := func(*nats.Options) error { return nil }
 		if cfg.Later {
 			later = l.later(d, conn)
 		}
-		nc, err := nats.Connect("nats://"+cfg.Addr, later, nats.Name(Token(cfg.Name)+"/"+kind), peerkey.Login(key, pub),
+		session := rand.Text()
+		nc, err := nats.Connect("nats://"+cfg.Addr, later, nats.Name(session), nats.CustomInboxPrefix(inboxOf(session)),
 			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
 			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),
 			nats.DisconnectErrHandler(func(*nats.Conn, error) { l.note(conn, false) }),
 			nats.ReconnectHandler(func(*nats.Conn) { l.reconnected(conn) }))
 		if err != nil {
-			return nil, fmt.Errorf("connect to %s: %w", cfg.Addr, connError(err))
+			return nil, fmt.Errorf("connect to %s at %s (%s): %w", cfg.Peer, cfg.Addr, kind, connError(err))
 		}
 		d.connected()
 		return nc, nil
 	}
+	var err error
 	if l.control, err = open(controlConn, "control", controlPing); err != nil {
 		return nil, err
 	}
@@ -105,9 +105,10 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	return l, nil
 }
 
-// linkDialer gives connections their socket options. The first dial obeys the
-// context of Dial.
+// linkDialer gives connections their socket options and makes them secure. The first
+// dial obeys the context of Dial.
 type linkDialer struct {
+	cfg   *LinkConfig
 	mu    sync.Mutex
 	first context.Context // nil once connected
 	at    func() string   // where the peer is now
@@ -128,13 +129,34 @@ func (d *linkDialer) Dial(network, _ string) (net.Conn, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	nd := net.Dialer{Timeout: dialTimeout, Control: socketOptions,
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 4 * time.Second, Interval: 2 * time.Second, Count: 3}}
-	c, err := nd.DialContext(ctx, network, d.at())
-	if err != nil || d.opened == nil {
-		return c, err
+	nd := net.Dialer{Timeout: dialTimeout, Control: socketOptions, KeepAliveConfig: keepAlive}
+	conn, err := nd.DialContext(ctx, network, d.at())
+	if err != nil {
+		return nil, err
 	}
-	return d.opened(c), nil
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err = d.cfg.Keys.Secure(ctx, conn, d.cfg.Peer)
+	if err != nil || d.opened == nil {
+		return conn, err
+	}
+	return d.opened(conn), nil
+}
+
+// keepAlive finds a peer that vanished while nothing was said.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 4 * time.Second, Interval: 2 * time.Second, Count: 3}
+
+// socketOptionsOf sets the options of a connection that was accepted.
+func socketOptionsOf(conn net.Conn) error {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return socketOptions("", "", raw)
 }
 
 func socketOptions(_, _ string, c syscall.RawConn) error {

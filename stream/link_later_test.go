@@ -8,11 +8,13 @@ import (
 // TestLinkComesLater: a link that is dialled while its peer is down is there at once,
 // and up when the peer is; subscriptions made meanwhile work.
 func TestLinkComesLater(t *testing.T) {
-	dst := startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Secret: testSecret})
+	dst := startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Keys: testKeys().beta})
 	p := newProxy(t, dst.Addr().String())
 	p.cut(true)
 	began := time.Now()
-	l, err := Dial(testCtx(t), LinkConfig{Addr: p.addr(), Secret: testSecret, Name: "alpha", Later: true, Log: quiet()})
+	cfg := linkTo(p.addr())
+	cfg.Later = true
+	l, err := Dial(testCtx(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

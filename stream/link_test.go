@@ -9,17 +9,18 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"understudy/internal/access"
 )
 
 func linked(t *testing.T) (*Server, *proxy, *Link) {
-	s := startServer(t, ServerConfig{Listen: "127.0.0.1:0", Secret: testSecret})
+	s := startServer(t, ServerConfig{Listen: "127.0.0.1:0", Keys: testKeys().beta})
 	p := newProxy(t, s.Addr().String())
 	return s, p, dial(t, p.addr())
 }
 
 func TestRequestAndReply(t *testing.T) {
 	s, _, l := linked(t)
-	stop, err := s.Handle("rq.echo", func(_ context.Context, d []byte) ([]byte, error) {
+	stop, err := s.Handle("rq.echo.alpha.x", func(_ context.Context, d []byte) ([]byte, error) {
 		if len(d) == 0 {
 			return nil, errors.New("nothing to echo")
 		}
@@ -30,17 +31,17 @@ func TestRequestAndReply(t *testing.T) {
 	}
 	for _, n := range []int{1, 1000, MaxMessage} {
 		want := bytes.Repeat([]byte{7}, n)
-		got, err := l.Request(testCtx(t), "rq.echo", want)
+		got, err := l.Request(testCtx(t), "rq.echo.alpha.x", want)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%d bytes: %d, %v", n, len(got), err)
 		}
 	}
 	var remote *RemoteError
-	if _, err := l.Request(testCtx(t), "rq.echo", nil); !errors.As(err, &remote) || remote.Text != "nothing to echo" {
+	if _, err := l.Request(testCtx(t), "rq.echo.alpha.x", nil); !errors.As(err, &remote) || remote.Text != "nothing to echo" {
 		t.Fatalf("error of the peer: %v", err)
 	}
 	stop()
-	if _, err := l.Request(testCtx(t), "rq.echo", nil); !errors.Is(err, ErrNoAnswer) {
+	if _, err := l.Request(testCtx(t), "rq.echo.alpha.x", nil); !errors.Is(err, ErrNoAnswer) {
 		t.Fatalf("nobody serves: %v", err)
 	}
 }
@@ -49,7 +50,7 @@ func TestHandlersAreBounded(t *testing.T) {
 	s, _, l := linked(t)
 	var now, most atomic.Int32
 	release := make(chan struct{})
-	stop, err := s.Handle("rq.slow", func(ctx context.Context, _ []byte) ([]byte, error) {
+	stop, err := s.Handle("rq.slow.alpha.x", func(ctx context.Context, _ []byte) ([]byte, error) {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -64,7 +65,7 @@ func TestHandlersAreBounded(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 30 {
 		wg.Go(func() {
-			if _, err := l.Request(testCtx(t), "rq.slow", nil); err != nil {
+			if _, err := l.Request(testCtx(t), "rq.slow.alpha.x", nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -123,15 +124,27 @@ func TestPlainMessagesBothWays(t *testing.T) {
 
 func TestDialErrorsNameTheRemedy(t *testing.T) {
 	s, _, _ := linked(t)
-	_, err := Dial(testCtx(t), LinkConfig{Addr: s.Addr().String(), Secret: "wrong", Log: quiet()})
-	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "same secret") {
-		t.Fatalf("wrong secret: %v", err)
+	unpaired := linkTo(s.Addr().String())
+	unpaired.Peer = "gamma"
+	if _, err := Dial(testCtx(t), unpaired); !errors.Is(err, access.ErrNotPaired) || !strings.Contains(err.Error(), "understudy pair join") {
+		t.Fatalf("not paired: %v", err)
 	}
-	if _, err := Dial(testCtx(t), LinkConfig{Addr: "127.0.0.1:1", Secret: testSecret, Log: quiet()}); err == nil {
+	stranger, err := access.Open(t.TempDir(), "stranger")
+	if err == nil {
+		err = stranger.AddPeer("beta", "", testKeys().beta.Key()) // which beta does not know of
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Dial(testCtx(t), LinkConfig{Addr: s.Addr().String(), Peer: "beta", Keys: stranger, Log: quiet()})
+	if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "not paired with") {
+		t.Fatalf("unknown to the target: %v", err)
+	}
+	if _, err := Dial(testCtx(t), linkTo("127.0.0.1:1")); err == nil {
 		t.Fatal("dialled nothing")
 	}
 	start := time.Now()
-	if _, err := Dial(canceled(), LinkConfig{Addr: s.Addr().String(), Secret: testSecret, Log: quiet()}); err == nil || time.Since(start) > 4*time.Second {
+	if _, err := Dial(canceled(), linkTo(s.Addr().String())); err == nil || time.Since(start) > 4*time.Second {
 		t.Fatalf("canceled: %v after %v", err, time.Since(start))
 	}
 }

@@ -20,7 +20,7 @@ type logged struct {
 
 func TestTwoLanesMakeOneOrder(t *testing.T) {
 	s := startServer(t, ServerConfig{})
-	dst := startServer(t, ServerConfig{Listen: "127.0.0.1:0", Secret: testSecret})
+	dst := startServer(t, ServerConfig{Listen: "127.0.0.1:0", Keys: testKeys().beta})
 	j := openJournal(t, s, JournalConfig{})
 	r := openReceiver(t, dst, ReceiverConfig{})
 	goRun(t, j.Run)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"understudy/internal/access"
 	"understudy/internal/checked"
 )
 
@@ -29,7 +31,8 @@ const (
 	requestTimeout = 10 * time.Second // of a request whose ctx has no deadline
 )
 
-// Handle answers requests on subject with fn until stop is called or the server
+// Handle answers requests on subject with fn, whose context knows who asks
+// (access.CallerOf), until stop is called or the server
 // closes, which both wait for running calls; so fn must not call stop. Up to 8 calls
 // run at once. data belongs to fn. A panic in fn is not caught.
 func (s *Server) Handle(subject string, fn func(ctx context.Context, data []byte) ([]byte, error)) (stop func(), err error) {
@@ -41,16 +44,16 @@ func (s *Server) Handle(subject string, fn func(ctx context.Context, data []byte
 		data, err := checked.Open(m.Data)
 		var reply []byte
 		if err == nil {
-			reply, err = fn(ctx, data)
-		}
-		if m.Reply == "" {
-			return
+			reply, err = fn(access.WithCaller(ctx, s.callerOf(m.Reply)), data)
 		}
 		if err := m.Respond(checked.Seal(answer(subject, reply, err))); err != nil && ctx.Err() == nil {
 			s.log.Warn("reply not sent", "subject", subject, "err", err)
 		}
 	}
 	sub, err := s.ctl.Subscribe(subject, func(m *nats.Msg) {
+		if m.Reply == "" {
+			return // nobody could say who asks
+		}
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -176,7 +179,10 @@ func request(ctx context.Context, nc *nats.Conn, subject string, data []byte) ([
 
 // connError maps the client library's errors to ours.
 func connError(err error) error {
+	var refused *RefusedError
 	switch {
+	case errors.As(err, &refused), errors.Is(err, access.ErrNotPaired), errors.As(err, new(*access.WrongKeyError)):
+		return err
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
@@ -187,8 +193,15 @@ func connError(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionReconnecting):
 		return fmt.Errorf("%w: %w", ErrDown, err)
-	case errors.Is(err, nats.ErrAuthorization):
-		return fmt.Errorf("%w: %w; both machines need the same secret", ErrRefused, err)
+	}
+	if why, ok := refusedBecause(err.Error()); ok {
+		return &RefusedError{why}
 	}
 	return err
+}
+
+// refusedBecause finds what the door said in the text of a client's error.
+func refusedBecause(text string) (why string, ok bool) {
+	_, why, ok = strings.Cut(text, refusal)
+	return strings.TrimPrefix(why, ": "), ok
 }

@@ -200,9 +200,6 @@ func (s *Server) setAside() error {
 // started clears away what the messaging server could not load: it skips a stream whose
 // description is damaged, and would keep its files for ever.
 func (s *Server) started(ns *server.Server) error {
-	if s.addr == nil && s.cfg.Listen != "" {
-		s.addr = ns.Addr()
-	}
 	if !ns.JetStreamEnabled() {
 		return fmt.Errorf("start messaging server: %w: queues are switched off", ErrStore)
 	}

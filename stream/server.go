@@ -2,22 +2,21 @@ package stream
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 
-	"understudy/internal/peerkey"
+	"understudy/internal/access"
 )
 
 // Limits of the embedded server; research/jetstream.md has the measurements.
@@ -35,13 +34,14 @@ const (
 
 // ServerConfig says how the embedded node runs.
 type ServerConfig struct {
-	Name     string // of this machine
-	StoreDir string // made if missing; one daemon at a time
-	Listen   string // host:port for peers; port 0 takes a free one; "" accepts none
-	Secret   string // shared by all peers; required with Listen
-	MaxStore int64  // bytes all queues together may take; 0: only the disk limits them
-	MinFree  int64  // free bytes of disk below which queues count as full; 0: 1 GiB, or 5 % of a small disk
-	Strict   bool   // sync every frame before it counts as stored
+	Name     string          // of this machine
+	StoreDir string          // made if missing; one daemon at a time
+	Listen   string          // host:port for peers; port 0 takes a free one; "" accepts none
+	Keys     *access.Keyring // who this machine is, and whom it knows; required with Listen
+	Admit    Admit           // who may come in; nil: paired machines
+	MaxStore int64           // bytes all queues together may take; 0: only the disk limits them
+	MinFree  int64           // free bytes of disk below which queues count as full; 0: 1 GiB, or 5 % of a small disk
+	Strict   bool            // sync every frame before it counts as stored
 }
 
 // Server is the embedded messaging node. Its methods may be called by several
@@ -50,10 +50,9 @@ type Server struct {
 	cfg  ServerConfig
 	log  *slog.Logger
 	ns   atomic.Pointer[server.Server] // replaced by restart
-	addr net.Addr                      // of the listener, once it is known
 	lock *os.File
-	key  nkeys.KeyPair
-	pub  string
+	pass string     // of connections inside the process
+	door *door      // nil without a listener
 	ctl  *nats.Conn // for Publish, Subscribe and Handle
 
 	ctx    context.Context // of running handlers
@@ -84,22 +83,41 @@ func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
 	if s.lock, err = lockDir(cfg.StoreDir); err != nil {
 		return nil, err
 	}
-	if s.key, s.pub, err = peerkey.Public(nkeys.CreateUser()); err == nil {
+	s.pass = base64.RawURLEncoding.EncodeToString(randomBytes(24))
+	if err = s.listen(); err == nil {
 		err = s.bringUp()
 	}
 	if err == nil {
 		s.ctl, err = s.connect("ctl")
 	}
 	if err != nil {
+		s.door.close()
 		s.stopServer()
 		s.lock.Close()
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.door.open()
 	return s, nil
 }
 
-func (s *Server) options() (*server.Options, error) {
+// listen takes the address peers connect to; nobody is let in before all is ready.
+func (s *Server) listen() (err error) {
+	if s.cfg.Listen == "" {
+		return nil
+	}
+	if s.cfg.Keys == nil {
+		return fmt.Errorf("listen on %s: no machine keys; peers could not be told from strangers", s.cfg.Listen)
+	}
+	if s.cfg.Admit == nil {
+		s.cfg.Admit = s.admitPeers
+	}
+	s.door, err = newDoor(s.cfg.Listen, s.cfg.Keys.ServerTLS(), s.cfg.Admit, inProcess{s}.InProcessConn, s.log)
+	return err
+}
+
+// options of a messaging server that only this process reaches.
+func (s *Server) options() *server.Options {
 	o := &server.Options{
 		ServerName: Token(s.cfg.Name), DontListen: true,
 		JetStream: true, StoreDir: filepath.Join(s.cfg.StoreDir, "nats"),
@@ -108,49 +126,17 @@ func (s *Server) options() (*server.Options, error) {
 		SyncInterval: syncInterval, SyncAlways: s.cfg.Strict,
 		NoSigs: true, NoLog: true, DisableJetStreamBanner: true,
 		PingInterval: 10 * time.Second, MaxPingsOut: 3,
+		CustomClientAuthentication: s,
 	}
 	if o.JetStreamMaxStore <= 0 {
 		// Each stream has its own limit from the disk; their sum is not to be refused.
 		o.JetStreamMaxStore = 1 << 60
 	}
-	o.Nkeys = []*server.NkeyUser{{Nkey: s.pub}}
-	if s.cfg.Listen == "" {
-		return o, nil
-	}
-	if s.cfg.Secret == "" {
-		return nil, fmt.Errorf("listen on %s: no secret is set; peers could not be told from strangers", s.cfg.Listen)
-	}
-	_, peer, err := peerkey.Derive(s.cfg.Secret)
-	if err != nil {
-		return nil, err
-	}
-	o.Nkeys = append(o.Nkeys, &server.NkeyUser{Nkey: peer, Permissions: &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: peerPublish},
-		Subscribe: &server.SubjectPermission{Allow: peerSubscribe},
-	}})
-	host, port, err := net.SplitHostPort(s.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("%w: address %q: %w", ErrPort, s.cfg.Listen, err)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("%w: port %q: %w", ErrPort, port, err)
-	}
-	o.DontListen, o.Host, o.Port = false, host, int(n)
-	if a, ok := s.addr.(*net.TCPAddr); ok { // a restart keeps what it got
-		o.Port = a.Port
-	} else if n == 0 {
-		o.Port = server.RANDOM_PORT
-	}
-	return o, nil
+	return o
 }
 
 func (s *Server) startServer() error {
-	o, err := s.options()
-	if err != nil {
-		return err
-	}
-	ns, err := server.NewServer(o)
+	ns, err := server.NewServer(s.options())
 	if err != nil {
 		return fmt.Errorf("make messaging server: %w", err)
 	}
@@ -164,9 +150,6 @@ func (s *Server) startServer() error {
 		}
 		select {
 		case text := <-l.fatal:
-			if s.cfg.Listen != "" && ns.Addr() == nil {
-				return fmt.Errorf("%w on %s: %s; stop the program that uses it or choose another port", ErrPort, s.cfg.Listen, text)
-			}
 			return fmt.Errorf("start messaging server: %s", text)
 		default:
 		}
@@ -185,7 +168,10 @@ func (s *Server) stopServer() {
 
 // Addr is the address peers connect to, nil without a listener.
 func (s *Server) Addr() net.Addr {
-	return s.addr
+	if s.door == nil {
+		return nil
+	}
+	return s.door.ln.Addr()
 }
 
 // Close stops handlers, connections and the node, and syncs the store. Journals and
@@ -201,6 +187,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.conns = nil
 	s.mu.Unlock()
 
+	s.door.close() // nobody asks any more
 	s.cancel()
 	for nc := range conns {
 		nc.Close()
@@ -223,7 +210,7 @@ func waitGroup(ctx context.Context, wg *sync.WaitGroup) error {
 
 // connect opens a connection inside the process.
 func (s *Server) connect(name string) (*nats.Conn, error) {
-	nc, err := nats.Connect("", nats.InProcessServer(inProcess{s}), nats.Name(name), peerkey.Login(s.key, s.pub),
+	nc, err := nats.Connect("", nats.InProcessServer(inProcess{s}), nats.Name(name), nats.UserInfo(innerUser, s.pass),
 		nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(s.log)))
 	if err != nil {

@@ -231,16 +231,16 @@ func TestTargetRestartContinues(t *testing.T) {
 
 func TestSecondServerIsRefused(t *testing.T) {
 	dir := storeDir(t)
-	s := startServer(t, ServerConfig{StoreDir: dir, Listen: "127.0.0.1:0", Secret: testSecret})
+	s := startServer(t, ServerConfig{StoreDir: dir, Listen: "127.0.0.1:0", Keys: testKeys().beta})
 	if _, err := Start(ServerConfig{StoreDir: dir}, quiet()); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), dir) {
 		t.Fatalf("same directory: %v", err)
 	}
-	_, err := Start(ServerConfig{StoreDir: storeDir(t), Listen: s.Addr().String(), Secret: testSecret}, quiet())
+	_, err := Start(ServerConfig{StoreDir: storeDir(t), Listen: s.Addr().String(), Keys: testKeys().beta}, quiet())
 	if !errors.Is(err, ErrPort) || !strings.Contains(err.Error(), "choose another port") {
 		t.Fatalf("same port: %v", err)
 	}
-	if _, err := Start(ServerConfig{StoreDir: storeDir(t), Listen: "127.0.0.1:0"}, quiet()); err == nil || !strings.Contains(err.Error(), "secret") {
-		t.Fatalf("no secret: %v", err)
+	if _, err := Start(ServerConfig{StoreDir: storeDir(t), Listen: "127.0.0.1:0"}, quiet()); err == nil || !strings.Contains(err.Error(), "machine keys") {
+		t.Fatalf("no keys: %v", err)
 	}
 	closeServer(t, s)
 	startServer(t, ServerConfig{StoreDir: dir})

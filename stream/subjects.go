@@ -18,14 +18,15 @@ import (
 //	t.<source>.<connection>.<epoch>      frames to the target queue
 //	m.<source>.<connection>.<epoch>      mirror frames
 //	rq.last.<source>.<connection>.<epoch> asks how far the target queue reaches
-//	rq.>, ctl.>                          requests of the node above
-//	ack.>, hb.>                          confirmations and heartbeats of the node above
+//	rq.<what>.<source>.>, ctl.>          requests of the node above
+//	ack.<source>.>, hb.<node>            confirmations and heartbeats of the node above
 
-// What a peer may publish and subscribe to. Nothing of JetStream's own API: only the
-// machine that holds a stream reads, purges or deletes it.
-var (
-	peerPublish   = []string{"t.>", "m.>", "rq.>", "ctl.>", "hb.>", "ack.>"}
-	peerSubscribe = []string{"_INBOX.>", "hb.>", "ack.>"}
+// Requests of paired machines that are not about one queue; who asks is told by the
+// connection.
+const (
+	JoinSubject   = "rq.join"
+	LeaveSubject  = "rq.leave"
+	RotateSubject = "rq.rotate"
 )
 
 var plainToken = regexp.MustCompile(`^[a-z0-9_-]{1,48}$`)

@@ -315,7 +315,7 @@ func killed(t *testing.T, j *Journal, stop func()) *Tail {
 // on in its epoch; the target gets every operation once, in order.
 func TestJournalGoesOnBehindItsTail(t *testing.T) {
 	src := startServer(t, ServerConfig{Name: "alpha"})
-	dst := startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Secret: testSecret})
+	dst := startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Keys: testKeys().beta})
 	r := openReceiver(t, dst, ReceiverConfig{})
 	l := dial(t, dst.Addr().String())
 	rng := rand.New(rand.NewPCG(5, 6))

@@ -22,10 +22,12 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // options of the program.
 type options struct {
-	data, server, secretFile string
-	script, commands         string
-	json, stop, strict       bool
-	interactive, check       bool
+	data, server       string
+	user, passwordFile string
+	keyFile, trust     string
+	script, commands   string
+	json, stop, strict bool
+	interactive, check bool
 }
 
 // errUsage marks errors of the options and of scripts that do not parse.
@@ -74,8 +76,11 @@ docs/shell.md promises exit codes and JSON fields.`,
 			if o.script != "" && o.commands != "" {
 				return errUsage{errors.New("-f and -c: give one of them")}
 			}
-			if o.server != "" && cmd.Flags().Changed("data") {
-				return errUsage{errors.New("--data and -s: give one of them")}
+			if (o.server != "" || o.keyFile != "") && cmd.Flags().Changed("data") {
+				return errUsage{errors.New("--data and -s or --key: give one of them")}
+			}
+			if o.keyFile != "" && o.user != "" {
+				return errUsage{errors.New("--key and -u: give one of them")}
 			}
 			return do(o)
 		},
@@ -84,7 +89,10 @@ docs/shell.md promises exit codes and JSON fields.`,
 	f := cmd.Flags()
 	f.StringVar(&o.data, "data", "/var/lib/understudy", "data directory of the daemon on this machine")
 	f.StringVarP(&o.server, "server", "s", "", "HOST[:PORT] of another machine's daemon")
-	f.StringVar(&o.secretFile, "secret-file", "", "file with the secret of that daemon, until logins exist")
+	f.StringVarP(&o.user, "user", "u", "", "log in as this user of that machine")
+	f.StringVar(&o.passwordFile, "password-file", "", "file whose first line is the password (/dev/fd/N for a descriptor)")
+	f.StringVar(&o.keyFile, "key", "", "log in with the key in this file, made by: understudy key add")
+	f.StringVar(&o.trust, "trust", "", "key of that machine, as understudy pair list shows it there; it is remembered")
 	f.StringVarP(&o.script, "file", "f", "", "run a script; - is the standard input")
 	f.StringVarP(&o.commands, "command", "c", "", "run these commands")
 	f.BoolVar(&o.json, "json", false, "every answer one JSON object or array")
@@ -103,7 +111,7 @@ func session(ctx context.Context, o options, in io.Reader, out, errOut io.Writer
 		return 0, errUsage{err}
 	}
 	screen := isTerminal(out)
-	cfg := interp.Config{Dial: d.dial, Out: out, Err: errOut, JSON: o.json, StopOnError: o.stop, Strict: o.strict,
+	cfg := interp.Config{Dial: d.dial, Login: d.login, Forget: d.forget, Out: out, Err: errOut, JSON: o.json, StopOnError: o.stop, Strict: o.strict,
 		Interactive: prompt, Color: screen && !o.json && os.Getenv("NO_COLOR") == "", Getenv: os.Getenv}
 	if prompt && screen {
 		cfg.Progress = progress(out)

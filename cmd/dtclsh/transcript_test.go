@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"understudy/control"
 	"understudy/node"
 )
 
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) {
 
 // TestTranscripts runs the shell against a pair of nodes in this process. A script
 // finds: $INDY and $JERSEY, their data directories; $JERSEYADDR, where the target
-// listens; $SECRET, a file; $TREE, a directory with two files.
+// listens; $KEY, a key file of the target with admin access; $TREE, a directory with two files.
 func TestTranscripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, UpdateScripts: os.Getenv("UPDATE") != "", Setup: func(env *testscript.Env) error {
 		base := env.WorkDir
@@ -31,9 +33,14 @@ func TestTranscripts(t *testing.T) {
 		env.Setenv("JERSEYADDR", jersey.Addr())
 		env.Setenv("TREE", filepath.Join(base, "tree"))
 		env.Setenv("REPLICA", filepath.Join(base, "replica"))
-		env.Setenv("SECRET", filepath.Join(base, "secret"))
-		if err := os.WriteFile(filepath.Join(base, "secret"), []byte(secret+"\n"), 0o600); err != nil {
+		if err := node.PairUp(indy, jersey); err != nil {
 			return err
+		}
+		for name, data := range map[string]string{"KEY": "jersey", "INDYKEY": "indy"} {
+			env.Setenv(name, filepath.Join(base, name))
+			if err := makeKey(filepath.Join(base, data), filepath.Join(base, name)); err != nil {
+				return err
+			}
 		}
 		if err := os.Mkdir(filepath.Join(base, "tree"), 0o755); err != nil {
 			return err
@@ -47,12 +54,28 @@ func TestTranscripts(t *testing.T) {
 	}})
 }
 
-const secret = "a secret of this test"
+// makeKey lets a script log in.
+func makeKey(data, file string) error {
+	c, err := control.DialLocal(context.Background(), data)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var reply control.KeyReply
+	if err := c.Call(context.Background(), "key.add", control.KeyRequest{Name: "test", Level: "admin"}, &reply); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(reply.File)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, raw, 0o600)
+}
 
 // startNode runs a node until the script ends.
 func startNode(env *testscript.Env, data, name string) *node.Node {
 	cfg := node.DefaultConfig()
-	cfg.Name, cfg.Data, cfg.Listen, cfg.Secret = name, data, "127.0.0.1:0", secret
+	cfg.Name, cfg.Data, cfg.Listen = name, data, "127.0.0.1:0"
 	n, err := node.Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
 		env.T().Fatal(err)

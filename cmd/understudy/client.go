@@ -19,9 +19,15 @@ import (
 
 // localCommand makes a command that talks to the daemon on this machine.
 func localCommand(use, short string, args cobra.PositionalArgs, f func(ctx context.Context, c *control.Client, args []string) error) *cobra.Command {
+	return commandBy(control.DialLocal, use, short, args, f)
+}
+
+// commandBy is localCommand with another way to the daemon.
+func commandBy(dial func(ctx context.Context, dir string) (*control.Client, error), use, short string, args cobra.PositionalArgs,
+	f func(ctx context.Context, c *control.Client, args []string) error) *cobra.Command {
 	var data string
 	cmd := &cobra.Command{Use: use, Short: short, Args: args, RunE: func(cmd *cobra.Command, args []string) error {
-		c, err := control.DialLocal(cmd.Context(), data)
+		c, err := dial(cmd.Context(), data)
 		if err != nil {
 			return err
 		}

@@ -42,11 +42,14 @@ func daemonCommand() *cobra.Command {
 			}
 			defer stopProfile()
 			debug.SetGCPercent(gcPercent)
+			if len(cfg.LoginCommand) == 0 {
+				cfg.LoginCommand = ownHelper()
+			}
 			n, err := node.Open(cfg, log)
 			if err != nil {
 				return err
 			}
-			return n.Run(cmd.Context())
+			return goOn(n.Run(cmd.Context()))
 		},
 	}
 	flags := cmd.Flags()
@@ -82,6 +85,10 @@ func loadConfig(v *viper.Viper, file string) (node.Config, error) {
 		return cfg, fmt.Errorf("settings %s: %w", file, err)
 	}
 	delete(settings, "log_level")
+	if _, old := settings["secret"]; old {
+		return cfg, fmt.Errorf("settings %s: secret: there is none any more: machines know each other by keys. Remove the line, then pair them: %s", file,
+			"understudy pair invite, on one, and understudy pair join ADDRESS CODE, on the other")
+	}
 	dec, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
 		Result: &cfg, ErrorUnused: true, WeaklyTypedInput: true,
 		DecodeHook: mapstructure.StringToTimeDurationHookFunc(),

@@ -134,8 +134,10 @@ func (d *demo) prepare() (err error) {
 	if d.target, err = d.open("target"); err != nil {
 		return err
 	}
-	d.source, err = d.open("source")
-	return err
+	if d.source, err = d.open("source"); err != nil {
+		return err
+	}
+	return node.PairUp(d.source, d.target)
 }
 
 // protectable is dir without symbolic links.
@@ -193,7 +195,6 @@ func (d *demo) giveUp() error {
 func (d *demo) open(name string) (*node.Node, error) {
 	cfg := node.DefaultConfig()
 	cfg.Name, cfg.Data, cfg.Listen = name, filepath.Join(d.work, name), "127.0.0.1:0"
-	cfg.Secret = filepath.Base(d.work) // made by this run, known to this process alone
 	return node.Open(cfg, d.log.With("node", name))
 }
 

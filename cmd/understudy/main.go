@@ -69,7 +69,8 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), eventsCommand(), settleCommand(), versionCommand())
+	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), eventsCommand(), settleCommand(), upgradeCommand(), versionCommand())
+	root.AddCommand(pairCommand(), keyCommand(), pamHelperCommand())
 	strictUsage(root)
 	return root
 }

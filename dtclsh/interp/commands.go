@@ -14,7 +14,8 @@ func init() { // not in the declaration: HELP reads the table
 		"MIRROR PAUSE": (*Interp).mirror, "MIRROR RESUME": (*Interp).mirror, "MIRROR START": (*Interp).mirror, "MIRROR STOP": (*Interp).mirror,
 		"MOUNT": (*Interp).mount, "UMOUNT": (*Interp).umount,
 		"PAUSETARGET": (*Interp).pauseTarget, "RESUMETARGET": (*Interp).pauseTarget,
-		"PING":             (*Interp).ping,
+		"PING":  (*Interp).ping,
+		"LOGIN": (*Interp).login, "LOGOUT": (*Interp).logout,
 		"REPSET CALCULATE": (*Interp).repsetCalculate, "REPSET CREATE": (*Interp).repsetCreate, "REPSET DELETE": (*Interp).repsetDelete,
 		"REPSET DISPLAY": (*Interp).repsetDisplay, "REPSET LIST": (*Interp).repsetList, "REPSET RESYNC": (*Interp).repsetResync,
 		"REPSET RULE ADD": (*Interp).ruleAdd, "REPSET RULE REMOVE": (*Interp).ruleRemove, "REPSET SAVE": (*Interp).repsetSave, "REPSET USE": (*Interp).repsetUse,
@@ -28,7 +29,6 @@ func init() { // not in the declaration: HELP reads the table
 
 // Hints of commands that are parsed now and carried out by a later version.
 const (
-	laterLogin    = "until logins exist, who may read the node's key has full access: dtclsh --data DIR, or -s HOST --secret-file FILE"
 	laterSettings = "settings are in the daemon's settings file; ops/sample.yml explains them"
 	laterMonitor  = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
 	laterLimits   = "bandwidth limits and schedules come with a later version; transmission pause and resume exist"
@@ -50,7 +50,6 @@ var later = map[string]string{
 	"LIMIT BANDWIDTH": laterLimits, "SCHEDULE CLEAR": laterLimits, "SCHEDULE DISABLE": laterLimits, "SCHEDULE ENABLE": laterLimits,
 	"SCHEDULE END": laterLimits, "SCHEDULE START": laterLimits, "SCHEDULE WINDOW": laterLimits,
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
-	"LOGIN": laterLogin, "LOGOUT": laterLogin,
 	"ORPHANS START": "a full mirror removes what only the target has", "ORPHANS STOP": "a full mirror removes what only the target has",
 	"QUEUETASK": "run the program by hand after: settle CON", "SCRIPT ADD": "run the script by hand after: waitonmirror CON",
 	"REPLICATION START": "transmission pause and resume hold and release what is captured", "REPLICATION STOP": "transmission pause and resume hold and release what is captured",

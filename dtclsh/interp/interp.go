@@ -24,8 +24,13 @@ type Config struct {
 	// Dial connects to a machine at host:port, or for "" to the node the shell was
 	// started for.
 	Dial func(ctx context.Context, address string) (Client, error)
-	Out  io.Writer // answers
-	Err  io.Writer // errors and warnings; with JSON warnings alone
+	// Login connects to a machine at host:port as a user of it, or for "" to the home
+	// node; without a password it asks for one. Nil: there are no logins.
+	Login func(ctx context.Context, address, user, password string, given bool) (Client, error)
+	// Forget ends what Login began: the machine is dialled as a stranger again.
+	Forget func(address string)
+	Out    io.Writer // answers
+	Err    io.Writer // errors and warnings; with JSON warnings alone
 
 	JSON        bool // every answer one JSON object or array
 	StopOnError bool // a failing statement ends the script
@@ -337,24 +342,12 @@ func (in *Interp) askOn(ctx context.Context, c Client, verb string, req, reply a
 
 // machine finds a machine by name, or by HOST[:PORT]; address is what dial takes.
 func (in *Interp) machine(ctx context.Context, name string) (c Client, address string, err error) {
-	if h, err := in.home(ctx); err == nil {
-		if strings.EqualFold(name, h.Node()) || strings.EqualFold(name, "localhost") {
-			return h, "", nil
-		}
-		var list control.MachineList
-		if err := in.askOn(ctx, h, "machine.list", struct{}{}, &list); err != nil {
-			return nil, "", err
-		}
-		for _, m := range list.Machines {
-			if strings.EqualFold(m.Name, name) {
-				c, err := in.dial(ctx, m.Address)
-				return c, m.Address, err
-			}
-		}
+	if address, err = in.address(ctx, name); err != nil {
+		return nil, "", err
 	}
-	if c, err = in.dial(ctx, name); err != nil {
+	if c, err = in.dial(ctx, address); err != nil && address == name {
 		e := explain(nil, err)
 		return nil, "", &Error{Code: syntax.NoAnswer, Control: e.Control, Msg: e.Msg, Hint: "give HOST:PORT, or name it with: machine add NAME HOST:PORT"}
 	}
-	return c, name, nil
+	return c, address, err
 }

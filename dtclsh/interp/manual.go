@@ -164,7 +164,8 @@ const manualHead = "# The shell\n\n" + `This page is made from the shell's table
     dtclsh --data DIR -c 'COMMANDS'          commands of the command line
     dtclsh --data DIR -f SCRIPT              a script
     dtclsh --data DIR < SCRIPT               the same
-    dtclsh -s HOST[:PORT] --secret-file FILE another machine's daemon
+    dtclsh -s HOST[:PORT] -u USER            another machine's daemon, as a user of that machine
+    dtclsh --key FILE                        with a key made by: understudy key add
 
 | option | meaning |
 | --- | --- |
@@ -172,6 +173,8 @@ const manualHead = "# The shell\n\n" + `This page is made from the shell's table
 | ` + "`--stop-on-error`" + ` | a failing statement ends the script, also one whose value is assigned |
 | ` + "`--strict`" + ` | an unknown option of a command is an error, not a warning |
 | ` + "`--check`" + ` | parse the script, run nothing |
+| ` + "`--password-file FILE`" + ` | with ` + "`-u`" + `: the password is the first line of the file, which may be ` + "`/dev/fd/N`" + `; else it is asked for at the terminal |
+| ` + "`--trust KEY`" + ` | the key of the machine, from ` + "`understudy pair list`" + ` there; it is remembered |
 
 Answers go to standard output, errors and warnings to standard error; with ` + "`--json`" + ` errors are answers too. In a
 script, commands without an answer of their own say nothing, and a command whose value is assigned

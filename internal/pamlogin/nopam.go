@@ -1,0 +1,10 @@
+//go:build !(cgo && linux)
+
+package pamlogin
+
+import "fmt"
+
+// authenticate of a program built without PAM.
+func authenticate(string, []byte) (string, error) {
+	return "", fmt.Errorf("%w: this program was built without PAM", ErrUnavailable)
+}
