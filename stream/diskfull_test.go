@@ -119,7 +119,8 @@ func TestTargetQueueStopsBeforeTheDisk(t *testing.T) {
 // open on it fails, and after there is room again new epochs work, of this connection
 // and of another.
 func TestStoreThatMetAFullDiskIsRestarted(t *testing.T) {
-	defer func(d time.Duration) { probeEvery = d }(probeEvery)
+	usual := probeEvery
+	t.Cleanup(func() { probeEvery = usual }) // after the server's own end
 	probeEvery = 200 * time.Millisecond
 	dir := smallDisk(t, "64m")
 	s := startServer(t, ServerConfig{StoreDir: dir})

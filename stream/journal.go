@@ -110,6 +110,7 @@ func (s *Server) OpenJournal(ctx context.Context, cfg JournalConfig) (*Journal, 
 		published: st.last.Frame, acked: st.last.Frame, ackedSeq: st.last.Seq,
 		queue:  fileop.NewBuilder(fileop.LaneQueue, cfg.Epoch, st.last.Seq+1, st.last.Chain),
 		mirror: fileop.NewBuilder(fileop.LaneMirror, cfg.Epoch, 1, 0)}
+	st.onLost(j.fail)
 	j.mem.base, j.out.base = st.last.Frame+1, 1
 	if st.last.Frame > 0 {
 		j.confirmed = Position{Frame: st.first} // it is kept for its number and chain
@@ -170,9 +171,15 @@ func (j *Journal) Err() error {
 
 // fail ends the journal for good. The first reason stays.
 func (j *Journal) fail(err error) {
+	if errors.Is(err, ErrBroken) { // a store that meets a full disk drops frames
+		if full := j.st.srv.CheckSpace(); full != nil {
+			err = fmt.Errorf("%w: %w", full, err)
+		}
+	}
 	j.forsake()
 	if j.end(err) {
 		close(j.failed)
+		j.st.srv.suspect(err)
 	}
 }
 
