@@ -50,15 +50,15 @@ type device struct {
 	err     error      // why reading ended; guarded by mu
 	ended   sync.WaitGroup
 
-	in, out sync.Pool // of requestBytes
+	in  buffers
+	out sync.Pool // of requestBytes
 }
 
 func newDevice(file *os.File, fs *fileSystem, opts *fuse.MountOptions, log *slog.Logger) *device {
 	d := &device{file: file, fd: int(file.Fd()), fs: fs, log: log, protocol: fuse.NewProtocolServer(fs, opts),
 		max: min(max(runtime.GOMAXPROCS(0), 2), maxReaders), progress: &holder.Progress{}}
 	d.idle = sync.NewCond(&d.mu)
-	d.in.New = func() any { b := make([]byte, requestBytes); return &b }
-	d.out.New = d.in.New
+	d.out.New = func() any { b := make([]byte, requestBytes); return &b }
 	fs.notify = d.notify
 	return d
 }
@@ -91,6 +91,7 @@ func (d *device) serve() error {
 	d.add()
 	d.mu.Unlock()
 	d.ended.Wait()
+	d.in.drop()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
@@ -108,15 +109,19 @@ func (d *device) add() {
 // another loop before it serves what it got; if then enough wait, it ends.
 func (d *device) loop() {
 	defer d.ended.Done()
-	in := d.in.Get().(*[]byte)
-	defer d.in.Put(in)
+	in, err := d.in.get()
+	if err != nil {
+		d.took(err)
+		return
+	}
+	defer d.in.put(in)
 	small := make([]byte, replyBytes)
 	for {
-		n, err := d.read(*in)
+		n, err := d.read(in)
 		if !d.took(err) {
 			return
 		}
-		d.answer((*in)[:n], small)
+		d.answer(in[:n], small)
 		if !d.again() {
 			return
 		}

@@ -118,7 +118,7 @@ func (s *shared) grant(unique uint64, n *node) place {
 	if s == nil {
 		return 0
 	}
-	return s.note(slotState(slotGrant, 0, 0, 0), unique, n.id, 0, nil)
+	return s.note(slotState(slotGrant, 0, 0, 0), unique&^resent, n.id, 0, nil)
 }
 
 // opened notes an open file or directory.
@@ -132,7 +132,7 @@ func (s *shared) opened(kind, fh, unique uint64, n *node, flags uint32) place {
 	}
 	for old := last.Load(); old < fh && !last.CompareAndSwap(old, fh); old = last.Load() {
 	}
-	return s.note(slotState(kind, 0, 0, flags), fh, n.id, unique, nil)
+	return s.note(slotState(kind, 0, 0, flags), fh, n.id, unique&^resent, nil)
 }
 
 func (s *shared) drop(p place) {
