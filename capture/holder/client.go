@@ -68,6 +68,7 @@ type Client struct {
 	in     chan answer    // what the reader of conn got; closed when the holder is gone
 	kept   map[string]own // to be given to the next holder, should this one die
 	closed bool
+	ending bool // the holder was told to end: there is no other after it
 }
 
 // own is a duplicate of what was kept.
@@ -167,7 +168,7 @@ func (c *Client) again(lost *net.UnixConn) (done bool, err error) {
 	defer cancel()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.conn != lost {
+	if c.closed || c.ending || c.conn != lost {
 		return true, nil
 	}
 	c.cfg.Log.Warn("holder is gone, starting another")
@@ -247,6 +248,9 @@ func (c *Client) Close() error {
 	c.closed = true
 	close(c.stop)
 	err := c.conn.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // by its reader: the holder ended first
+	}
 	for _, o := range c.kept {
 		closeAll(o.fds)
 	}
@@ -256,11 +260,21 @@ func (c *Client) Close() error {
 	return err
 }
 
-// End makes the holder drop everything and end, and closes the client.
+// End makes the holder drop everything and end, waits until it has, and closes the
+// client.
 func (c *Client) End() error {
 	c.mu.Lock()
 	_, err := c.call(message{Verb: verbEnd}, nil)
+	ended := c.in
+	c.ending = true
 	c.mu.Unlock()
+	if err == nil {
+		select {
+		case <-ended:
+		case <-time.After(answerWait):
+			err = errors.New("the holder does not end")
+		}
+	}
 	return errors.Join(err, c.Close())
 }
 

@@ -22,13 +22,14 @@ type server struct {
 	log *slog.Logger
 	end chan struct{} // closed when there is nothing more to do
 
-	mu    sync.Mutex // guards the rest
-	items map[string]*item
-	owner *owner // nil: no daemon
-	since time.Time
-	note  string // for the next daemon
-	over  bool
-	free  *sync.Cond // owner became nil, or over
+	mu        sync.Mutex // guards the rest
+	items     map[string]*item
+	owner     *owner // nil: no daemon
+	since     time.Time
+	note      string // for the next daemon
+	over      bool
+	answering sync.WaitGroup // answers being made
+	free      *sync.Cond     // owner became nil, or over
 }
 
 type item struct {
@@ -69,6 +70,7 @@ func Serve(ctx context.Context, cfg Config) error {
 	go s.accept(l)
 	s.watch(ctx)
 	l.Close()
+	s.answering.Wait() // the answer to end
 	return nil
 }
 
@@ -115,12 +117,23 @@ func (s *server) serve(conn *net.UnixConn) {
 		if err != nil {
 			break
 		}
-		reply, out := s.handle(o, m, fds)
-		if reply != nil && send(conn, *reply, out) != nil {
+		if !s.answer(o, m, fds) {
 			break
 		}
 	}
 	s.release(o)
+}
+
+// answer reports whether the daemon can be heard further.
+func (s *server) answer(o *owner, m message, fds []int) bool {
+	if m.Verb == verbHello { // which may wait for long
+		closeAll(fds)
+		return send(o.conn, *s.hello(o), nil) == nil
+	}
+	s.answering.Add(1)
+	defer s.answering.Done()
+	reply, out := s.handle(o, m, fds)
+	return reply == nil || send(o.conn, *reply, out) == nil
 }
 
 // identify refuses programs of other users.
@@ -147,10 +160,6 @@ func identify(conn *net.UnixConn) (*owner, error) {
 // handle does what a message asks for; no answer for some. What follows hello comes
 // from the owner.
 func (s *server) handle(o *owner, m message, fds []int) (*message, []int) {
-	if m.Verb == verbHello {
-		closeAll(fds)
-		return s.hello(o), nil
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner != o {

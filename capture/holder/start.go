@@ -86,6 +86,9 @@ func start(cfg Config) error {
 	}
 	defer out.Close()
 	cmd := exec.Command(argv[0], argv[1:]...)
+	if len(cfg.Command) == 0 {
+		cmd.Args[0] = os.Args[0] // what process lists show, and programs of several names go by
+	}
 	cmd.Env = append(os.Environ(), cfg.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = "/"
