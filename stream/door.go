@@ -72,6 +72,7 @@ type visitor struct {
 	session  string // names its inbox; chosen by the client, at random
 	password string // its login inside the process
 	conn     net.Conn
+	raw      net.Conn // below conn: closing it never waits for the other side
 }
 
 // introduction is what a client says first, as far as it matters here.
@@ -121,7 +122,7 @@ func (d *door) close() {
 		c.Close()
 	}
 	for _, v := range d.visitors {
-		v.conn.Close()
+		v.raw.Close()
 	}
 	d.mu.Unlock()
 	d.wait.Wait()
@@ -221,7 +222,7 @@ func (d *door) greet(raw net.Conn) (*visitor, *bufio.Reader, error) {
 	if err := raw.SetDeadline(time.Now().Add(admitTimeout + greetTimeout)); err != nil {
 		return nil, nil, err
 	}
-	v := &visitor{session: intro.Name, password: base64.RawURLEncoding.EncodeToString(randomBytes(24)), conn: conn}
+	v := &visitor{session: intro.Name, password: base64.RawURLEncoding.EncodeToString(randomBytes(24)), conn: conn, raw: raw}
 	ctx, cancel := context.WithTimeout(d.ctx, admitTimeout)
 	defer cancel()
 	drops := d.dropped()
@@ -324,7 +325,7 @@ func (d *door) come(v *visitor, raw net.Conn, drops int) error {
 		if v.grant.Caller.Kind == access.Guest || old.grant.Caller != v.grant.Caller {
 			return errors.New("session exists")
 		}
-		old.conn.Close() // it came back before we noticed that it was gone
+		old.raw.Close() // it came back before we noticed that it was gone
 	}
 	d.visitors[v.session] = v
 	delete(d.strangers, raw)
@@ -427,7 +428,7 @@ func (d *door) drop(match func(access.Caller) bool) {
 	d.drops++
 	for _, v := range d.visitors {
 		if match(v.grant.Caller) {
-			v.conn.Close()
+			v.raw.Close()
 		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,12 +69,12 @@ type Keyring struct {
 
 	mu   sync.Mutex // guards what follows
 	data keyringData
-	live map[net.Conn]string // connections to peers, by peer; see Secure
+	live map[*peerConn]string // connections to peers, by peer; see Secure
 }
 
 // Open reads the keyring of a data directory, or makes a new identity named name.
 func Open(dir, name string) (*Keyring, error) {
-	k := &Keyring{path: filepath.Join(dir, keyringFile), name: name, live: map[net.Conn]string{}}
+	k := &Keyring{path: filepath.Join(dir, keyringFile), name: name, live: map[*peerConn]string{}}
 	err := k.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = k.create(); err == nil {

@@ -101,7 +101,7 @@ func (k *Keyring) Secure(ctx context.Context, conn net.Conn, peer string) (net.C
 	if err != nil {
 		return nil, err
 	}
-	tracked := &peerConn{Conn: secure, ring: k}
+	tracked := &peerConn{Conn: secure, raw: conn, ring: k}
 	k.mu.Lock()
 	k.live[tracked] = peer
 	k.mu.Unlock()
@@ -134,6 +134,7 @@ func (k *Keyring) checkPeer(name string, key Fingerprint) error {
 // peerConn is a connection that is cut when its peer is removed.
 type peerConn struct {
 	net.Conn
+	raw  net.Conn // below it: closing it never waits for the other side
 	ring *Keyring
 }
 
@@ -144,9 +145,9 @@ func (c *peerConn) Close() error {
 	return c.Conn.Close()
 }
 
-// cut ends the connections to a peer.
+// cut ends the connections to a peer. Whoever holds one closes it in turn.
 func (k *Keyring) cut(peer string) {
-	var conns []net.Conn
+	var conns []*peerConn
 	k.mu.Lock()
 	for c, name := range k.live {
 		if strings.EqualFold(name, peer) {
@@ -155,6 +156,6 @@ func (k *Keyring) cut(peer string) {
 	}
 	k.mu.Unlock()
 	for _, c := range conns {
-		_ = c.Close() // gone is what it should be
+		_ = c.raw.Close() // gone is what it should be
 	}
 }
