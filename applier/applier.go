@@ -46,9 +46,10 @@ type Applier struct {
 	otherEpoch  bool        // unclean: the catalog is of an epoch whose operations are gone
 	ghosts      ghostWindow // names of ours the catalog may not know
 	asideNo     int
-	doubtful    bool // catalog or high mark were damaged, lost, or are an older copy
-	rebuilt     bool // the catalog was lost and begins empty
-	saidNot     bool // EventNotPermitted was sent
+	doubtful    bool   // catalog or high mark were damaged, lost, or are an older copy
+	rebuilt     bool   // the catalog was lost and begins empty
+	saidNot     bool   // EventNotPermitted was sent
+	doing       string // what the record under way is about, for people
 	waiting     []*query
 	saves       []save
 	ctx         context.Context // of the run under way

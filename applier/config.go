@@ -106,7 +106,9 @@ type Position struct {
 	// Remirror: an operation was dropped, mirror data got lost or somebody else changed
 	// the target. Only a mirror run that begins afterwards cures it.
 	Remirror bool
-	Until    fileop.Seq // operations up to here may have been applied before a restart
+	// Doubt: an operation was dropped, so what is equal in date and size may differ.
+	Doubt bool
+	Until fileop.Seq // operations up to here may have been applied before a restart
 	// Recovering: operations applied before the restart are being applied again.
 	Recovering bool
 }

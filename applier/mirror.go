@@ -418,7 +418,7 @@ func (a *Applier) opMirrorEnd(op *fileop.Op) error {
 	if a.pos.RunBroken {
 		a.needRemirror("mirror run lost records")
 	} else {
-		a.pos.Mirrored, a.pos.Remirror = true, false
+		a.pos.Mirrored, a.pos.Remirror, a.pos.Doubt = true, false, false
 		a.ghosts = ghostWindow{} // every directory was compared
 	}
 	a.pos.Run, a.pos.RunBroken = 0, false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,12 @@ import (
 // exec executes one record, as often as it takes (B8.19). A record about something
 // unknown is counted, one that can never succeed is dropped with a remirror required.
 func (a *Applier) exec(ctx context.Context, op *fileop.Op) error {
+	a.doing = ""
 	err := a.retrying(ctx, op.Kind.String(), func() error {
 		err := a.apply(op)
+		if err != nil && a.doing == "" {
+			a.doing = a.names(op)
+		}
 		if classify(err) == failUnknown {
 			a.count(func(s *Stats) { s.Unknown++ })
 			return a.removeGhostsOf(op)
@@ -43,7 +48,8 @@ func (d *dropError) Unwrap() error { return d.err }
 func (a *Applier) drop(op *fileop.Op, err error) {
 	a.count(func(s *Stats) { s.Dropped++ })
 	a.log.Error("operation dropped, remirror required", "op", *op, "err", err)
-	a.event(Event{Kind: EventDropped, Tree: op.Tree, Name: op.Name, Seq: op.Seq, Err: err})
+	a.event(Event{Kind: EventDropped, Tree: op.Tree, Name: a.names(op), Seq: op.Seq, Err: err})
+	a.pos.Doubt = true
 	a.needRemirror("operation dropped")
 }
 
@@ -177,6 +183,30 @@ func (a *Applier) retrying(ctx context.Context, what string, f func() error) err
 	}
 }
 
+// about says in an error which file it is about, as far as the record tells.
+func (a *Applier) about(err error) error {
+	if a.doing == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", a.doing, err)
+}
+
+// names says what op is about: its place on the target as far as it is known.
+func (a *Applier) names(op *fileop.Op) string {
+	t := a.trees[op.Tree]
+	if t == nil {
+		return op.Name
+	}
+	hint := op.Path
+	if hint == "" {
+		hint = op.Name
+		if o := a.cat.get(key{op.Tree, op.Obj}); hint == "" && o != nil && len(o.names) > 0 {
+			hint = o.names[0].name
+		}
+	}
+	return filepath.Join(t.Root.Path, hint)
+}
+
 func (a *Applier) freshDescriptors() {
 	a.dirs.clear()
 	a.files.clear()
@@ -188,6 +218,7 @@ func (a *Applier) waitRetry(ctx context.Context, what string, attempt int, err e
 	var no unix.Errno
 	errors.As(err, &no)
 	if attempt == 1 {
+		err = a.about(err)
 		a.log.Warn("operation waits to be tried again", "what", what, "seq", a.pos.Applied+1, "err", err)
 		a.event(Event{Kind: waitErrnos[no], Seq: a.pos.Applied + 1, Count: uint64(attempt), Err: err})
 	}

@@ -216,7 +216,7 @@ func (a *Applier) beginFrame(it *laneItem) error {
 }
 
 func (a *Applier) newEpoch(e fileop.Epoch) error {
-	a.pos = Position{Epoch: e, Remirror: a.pos.Remirror}
+	a.pos = Position{Epoch: e, Remirror: a.pos.Remirror, Doubt: a.pos.Doubt}
 	a.aborted = 0
 	clear(a.lists)
 	// Marks and saves belong to numbers of the old epoch; no restart goes back there.

@@ -14,13 +14,15 @@ type original struct {
 
 // originals by their names in lower case; case does not matter.
 var originals = map[string]original{
-	"autoreconnect":        {key: "auto_reconnect"},
-	"autoremirror":         {key: "auto_remirror"},
-	"autoremirrorretry":    {key: "auto_remirror_retry", end: "s"},
-	"networkretry":         {key: "network_retry", end: "s"},
-	"qjournalspacemax":     {key: "queue_limit", unit: 1 << 20},
-	"qjournalfreespacemin": {key: "queue_free", unit: 1 << 20},
-	"qmemorybuffermax":     {key: "memory_limit", unit: 1 << 20},
+	"autoreconnect":         {key: "auto_reconnect"},
+	"autoremirror":          {key: "auto_remirror"},
+	"autoremirrorretry":     {key: "auto_remirror_retry", end: "s"},
+	"networkretry":          {key: "network_retry", end: "s"},
+	"tgretrylocked":         {key: "target_retry", end: "s"},
+	"tgexecutionretrylimit": {key: "target_retry_limit"},
+	"qjournalspacemax":      {key: "queue_limit", unit: 1 << 20},
+	"qjournalfreespacemin":  {key: "queue_free", unit: 1 << 20},
+	"qmemorybuffermax":      {key: "memory_limit", unit: 1 << 20},
 }
 
 // FromOriginals replaces settings under the original's names, which are keys of settings

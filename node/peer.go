@@ -74,7 +74,8 @@ type ack struct {
 	DurableMirror fileop.Seq   `json:"durable_mirror"`
 	MirrorLost    uint64       `json:"mirror_lost"` // times mirror records were missing
 	Usable        bool         `json:"usable"`
-	Remirror      bool         `json:"remirror"` // only a further mirror makes it usable
+	Remirror      bool         `json:"remirror"`        // only a further mirror makes it usable
+	Doubt         bool         `json:"doubt,omitempty"` // equal date and size prove nothing
 	State         string       `json:"state"`
 	Broken        string       `json:"broken,omitempty"` // the stream cannot go on; a new epoch is needed
 	Err           string       `json:"err,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/fileop"
+	"understudy/mirror"
 )
 
 // end is where the journal stood when a mirror had ended.
@@ -54,7 +55,11 @@ func (s *session) remirror(a ack) {
 	s.mu.Unlock()
 	if due {
 		s.c.log.Warn("target asks for a mirror, comparing everything", "state", a.State)
-		s.heal()
+		if a.Doubt {
+			s.orders.put(mirror.Options{Mode: mirror.Diff, Checksum: true, ChecksumAll: true})
+		} else {
+			s.heal()
+		}
 	}
 }
 

@@ -65,6 +65,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
+		RetryEvery: n.cfg.TargetRetry, RetryMax: n.cfg.TargetRetryLimit,
 		OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})

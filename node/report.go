@@ -33,9 +33,21 @@ func (r *replica) event(e applier.Event) {
 		if e.Err != nil {
 			r.lastErr += ": " + e.Err.Error()
 		}
+		if remedy := remedies[e.Kind]; remedy != "" {
+			r.lastErr += " (" + remedy + "; it then goes on by itself)"
+		}
 	}
 	r.mu.Unlock()
 	r.poke()
+}
+
+// remedies are what ends the conditions an applier waits for.
+var remedies = map[applier.EventKind]string{
+	applier.EventDiskFull: "free space or inodes there, or raise the quota",
+	applier.EventBusy:     "end what holds the file or the machine's resources",
+	applier.EventReadOnly: "make the file system writable",
+	applier.EventIO:       "look at the disk and the kernel's log",
+	applier.EventNoRights: "give the daemon the right, or take the immutable flag away",
 }
 
 func (r *replica) poke() {
@@ -84,7 +96,7 @@ func (r *replica) reportLoop(ctx context.Context) {
 func (r *replica) ack() ack {
 	p, d := r.app.Position(), r.app.Durable()
 	a := ack{Session: r.session, Epoch: r.info.Epoch, Applied: p.Applied, DurableFrame: d.Frame, DurableOp: d.FrameLast,
-		MirrorApplied: p.MirrorApplied, DurableMirror: d.MirrorApplied, MirrorLost: r.recv.Stats().MirrorLost, Usable: p.Usable(),
+		MirrorApplied: p.MirrorApplied, DurableMirror: d.MirrorApplied, MirrorLost: r.recv.Stats().MirrorLost, Usable: p.Usable(), Doubt: p.Doubt,
 		Remirror: p.Run == 0 && !p.Recovering && !r.app.NeedsRecovery() && (p.Remirror || !p.Mirrored)}
 	st := r.app.Stats()
 	r.mu.Lock()
