@@ -127,11 +127,52 @@ func fill(b *testing.B, dir string) {
 }
 
 // captured mounts a capture with a sink; reference mounts go-fuse's own loopback.
-func captured(b *testing.B) (dir string, stop func()) {
+func captured(b *testing.B) (dir string, stop func()) { return capturedWith(b, Config{}) }
+
+// heldCapture is captured, with everything noted for a process after this one.
+func heldCapture(b *testing.B) (dir string, stop func()) {
+	return capturedWith(b, Config{Keeper: nobody{}})
+}
+
+// nobody is a keeper that keeps nothing: what is measured is what is noted.
+type nobody struct{}
+
+func (nobody) Keep(string, []byte, ...*os.File) error           { return nil }
+func (nobody) Hand(string, int) error                           { return nil }
+func (nobody) Take(string) (meta []byte, f []*os.File, e error) { return nil, nil, os.ErrNotExist }
+func (nobody) Names() ([]string, error)                         { return nil, nil }
+func (nobody) Drop(string) error                                { return nil }
+func (nobody) Discard(string) error                             { return nil }
+
+// BenchmarkHeld gives the rate of creations with and without notes in shared memory.
+func BenchmarkHeld(b *testing.B) {
+	testfuse.Need(b)
+	const rounds = 9
+	for _, name := range []string{"create-4K", "stat-cold", "random-write-4K"} {
+		b.Run(name, func(b *testing.B) {
+			var with, without []float64
+			for range rounds {
+				with = append(with, once(b, name, heldCapture))
+				without = append(without, once(b, name, captured))
+			}
+			slices.Sort(with)
+			slices.Sort(without)
+			for b.Loop() { // the rounds are fixed: the figures below are what counts
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(with[rounds/2], "held/s")
+			b.ReportMetric(without[rounds/2], "alone/s")
+			b.ReportMetric(with[rounds/2]/without[rounds/2], "ratio")
+			b.ReportMetric(with[rounds-1]/without[rounds-1], "best-ratio")
+		})
+	}
+}
+
+func capturedWith(b *testing.B, cfg Config) (dir string, stop func()) {
 	dir = benchDir(b)
 	fill(b, dir)
 	testfuse.Watchdog(b, dir, 5*time.Minute)
-	c, err := Mount(dir, Config{}, slog.New(slog.DiscardHandler))
+	c, err := Mount(dir, cfg, slog.New(slog.DiscardHandler))
 	must(b, err)
 	detach := c.Attach(&encoder{})
 	ctx, cancel := context.WithCancel(context.Background())
