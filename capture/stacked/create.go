@@ -38,9 +38,7 @@ func (f *fileSystem) create(in *fuse.InHeader, m *making, kind fileop.Kind, targ
 	if m.acl = f.inheritsACL(p, pfd); !m.acl {
 		m.mode &^= m.mask
 	}
-	if m.name == "" || f.tab != nil && absent(pfd, m.name) {
-		m.it = f.open.intend(in.Unique, m.name, "", intentFields{kind: kind, parent: p, mode: m.mode, acl: m.acl})
-	}
+	m.it = f.open.intend(in.Unique, m.name, "", intentFields{kind: kind, parent: p, mode: m.mode, acl: m.acl})
 	if m.fd, err = f.caps.as(in.Owner, do); err == nil {
 		failPoint("after call")
 		if n, err = f.made(in.Unique, m, kind, target, out); err != nil {

@@ -6,7 +6,6 @@ import (
 	"unsafe"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"understudy/fileop"
 )
@@ -14,7 +13,8 @@ import (
 // An intent is what a request that must not be done twice is going to do. It is noted
 // under the locks of the request, before the system call, with what is needed to see
 // afterwards whether it took effect: nobody else changes the directories meanwhile,
-// because the kernel above holds them until it has the answer. It is freed after the
+// because the kernel above holds them until it has the answer; a new name was not there,
+// as the kernel had asked. It is freed after the
 // answer is written. Its states, each one store:
 //
 //	noted    the system call may or may not have taken effect
@@ -297,10 +297,4 @@ func (u *unanswered) adopt(unique uint64, it *intent) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.of(unique).it = it
-}
-
-// absent reports whether pfd has no such name.
-func absent(pfd int, name string) bool {
-	var st unix.Stat_t
-	return unix.Fstatat(pfd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == unix.ENOENT
 }

@@ -161,10 +161,7 @@ func (f *fileSystem) Link(_ <-chan struct{}, in *fuse.LinkIn, name string, out *
 func (f *fileSystem) link(unique uint64, p *node, pfd int, n *node, fd int, name string, out *fuse.EntryOut) error {
 	s := f.locks.lockAll([]fileop.ObjID{p.obj}, []fileop.ObjID{namesOf(n.obj)})
 	defer s.unlock()
-	var it *intent
-	if f.tab != nil && absent(pfd, name) {
-		it = f.open.intend(unique, name, "", intentFields{kind: fileop.Link, parent: p, node: n, obj: n.obj})
-	}
+	it := f.open.intend(unique, name, "", intentFields{kind: fileop.Link, parent: p, node: n, obj: n.obj})
 	if err := unix.Linkat(fd, "", pfd, name, unix.AT_EMPTY_PATH); err != nil {
 		f.open.withdraw(it)
 		return err
