@@ -67,7 +67,6 @@ const (
 	PlantNoRewind     Plant = "plant.no-rewind"     // a restart leaves names as they are
 	PlantNoSave       Plant = "plant.no-save"       // content is not kept for a restart
 	PlantSkip         Plant = "plant.skip"          // an operation that cannot be executed is left out
-	PlantOvertake     Plant = "plant.overtake"      // what waits for its retry is overtaken
 	PlantNoTouched    Plant = "plant.no-touched"    // the target forgets which files are in flight
 	PlantCleanEarly   Plant = "plant.clean-early"   // the source's clean mark does not wait for disks
 	PlantNoMark       Plant = "plant.no-mark"       // a source believes it knows everything, whatever its clean mark says
@@ -79,7 +78,7 @@ const (
 var plants = map[Plant]string{
 	PlantNoTouched: "G19", PlantCleanEarly: "G19", PlantNoMark: "G19", PlantLoose: "G20",
 	PlantConfirmEarly: "G7", PlantNoIntent: "G7, G13", PlantNoRewind: "G7", PlantNoSave: "G7",
-	PlantSkip: "G11", PlantOvertake: "G11", PlantNoChain: "G6",
+	PlantSkip: "G11", PlantNoChain: "G6",
 }
 
 // Plants lists all plants with the promise each breaks.
