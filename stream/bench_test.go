@@ -3,11 +3,14 @@ package stream
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func cpu(b *testing.B) time.Duration {
@@ -187,4 +190,56 @@ func BenchmarkLatencyBesideMirror(b *testing.B) {
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 	b.ReportMetric(float64(p.tx.Stats().MirrorBytes)/1e6/b.Elapsed().Seconds(), "mirror-MB/s")
+}
+
+// threadCPU is what the calling thread has used, whatever else the machine does.
+func threadCPU(b *testing.B) time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(ts.Nano())
+}
+
+// BenchmarkPut is what the capture pays for one operation, without and with a tail that
+// outlives the process.
+func BenchmarkPut(b *testing.B) {
+	for _, size := range []int{256, 4 << 10, 128 << 10} {
+		for _, kept := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%d/tail=%v", size, kept), func(b *testing.B) {
+				var cfg JournalConfig
+				if kept {
+					t, err := NewTail(testEpoch, 0, 1)
+					if err != nil {
+						b.Fatal(err)
+					}
+					cfg.Tail = t
+				}
+				j := openJournal(b, startServer(b, ServerConfig{Name: "alpha"}), cfg)
+				goRun(b, j.Run)
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				var took time.Duration
+				op := write(1, size)
+				for n := uint64(1); b.Loop(); n++ {
+					op.Token = n
+					start := threadCPU(b)
+					if _, err := j.Put(op); err != nil {
+						b.Fatal(err)
+					}
+					took += threadCPU(b) - start
+					if d := j.Pace(); d > 0 {
+						time.Sleep(d)
+					}
+					if n%256 == 0 { // nobody sends it on: let go of what is stored
+						j.mu.Lock()
+						frame, seq := j.acked, j.ackedSeq
+						j.mu.Unlock()
+						j.Confirm(frame, seq)
+					}
+				}
+				b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "put-cpu-ns")
+			})
+		}
+	}
 }
