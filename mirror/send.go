@@ -109,6 +109,7 @@ func (r *run) putFile(at spot, e fileop.Entry, f File, limit int) (open fileop.S
 		if e.Size <= int64(limit) {
 			var done bool
 			if done, n, err = r.putWhole(at, e, f, limit); done || err != nil {
+				r.m.prog.contents.Add(1)
 				return err
 			}
 		}

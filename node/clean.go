@@ -16,7 +16,6 @@ import (
 	"understudy/internal/atomicfile"
 	"understudy/internal/bootid"
 	"understudy/internal/checked"
-	"understudy/internal/failpoint"
 )
 
 // The clean mark says up to which operation both disks are known to hold everything, the
@@ -243,7 +242,7 @@ func (c *cleaner) confirm(a ack) error {
 	if m == nil {
 		return nil
 	}
-	if (a.DurableOp < m.Seq || a.DurableMirror < m.Mirror) && !failpoint.Planted(failpoint.PlantCleanEarly) {
+	if a.DurableOp < m.Seq || a.DurableMirror < m.Mirror {
 		return nil
 	}
 	c.pending = nil
@@ -273,10 +272,8 @@ func (c *cleaner) take(ctx context.Context) error {
 		return nil
 	}
 	_, m.Mirror = s.journal.Last()
-	if !failpoint.Planted(failpoint.PlantCleanEarly) {
-		if err := s.syncTrees(); err != nil {
-			return err
-		}
+	if err := s.syncTrees(); err != nil {
+		return err
 	}
 	var told cleanMark
 	if c.clean != nil {

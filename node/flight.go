@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 	"understudy/internal/idlog"
 )
 
@@ -83,7 +84,7 @@ func (f *flight) stored() (out []uint64) {
 // Touch notes a file that is about to be changed in place. It returns when the note is
 // on disk, or after flightWait at most.
 func (f *flight) Touch(id fileop.ObjID) {
-	if !f.active.Load() {
+	if !f.active.Load() || failpoint.Planted(failpoint.PlantNoFlight) {
 		return
 	}
 	done := f.note(id)

@@ -68,15 +68,14 @@ const (
 	PlantNoSave       Plant = "plant.no-save"       // content is not kept for a restart
 	PlantSkip         Plant = "plant.skip"          // an operation that cannot be executed is left out
 	PlantNoTouched    Plant = "plant.no-touched"    // the target forgets which files are in flight
-	PlantCleanEarly   Plant = "plant.clean-early"   // the source's clean mark does not wait for disks
+	PlantNoFlight     Plant = "plant.no-flight"     // files changed in place are not noted on the source
 	PlantNoMark       Plant = "plant.no-mark"       // a source believes it knows everything, whatever its clean mark says
-	PlantLoose        Plant = "plant.loose"         // strict mode answers without waiting for the queue
 	PlantNoChain      Plant = "plant.no-chain"      // a frame that is not the successor is taken
 )
 
 // plants says which promise each breaks (docs/guarantees.md).
 var plants = map[Plant]string{
-	PlantNoTouched: "G19", PlantCleanEarly: "G19", PlantNoMark: "G19", PlantLoose: "G20",
+	PlantNoTouched: "G23", PlantNoFlight: "G23", PlantNoMark: "G23",
 	PlantConfirmEarly: "G7", PlantNoIntent: "G7, G13", PlantNoRewind: "G7", PlantNoSave: "G7",
 	PlantSkip: "G11", PlantNoChain: "G6",
 }

@@ -142,7 +142,7 @@ func clone(from, to string) error {
 // file systems unmounted, which frees their loop devices.
 const endScript = `end() {
 	while read -r _ _ dev _ at _; do
-		case "$at" in "$1"/*) echo 1 >"/sys/fs/fuse/connections/${dev#*:}/abort" 2>/dev/null;; esac
+		case "$dev $at" in "0:"*" $1"/*) echo 1 >"/sys/fs/fuse/connections/${dev#*:}/abort" 2>/dev/null;; esac
 	done </proc/self/mountinfo
 	for _ in 1 2 3; do
 		while read -r _ _ _ _ at _; do
