@@ -193,7 +193,7 @@ func TestBackToSleep(t *testing.T) {
 	round := func(cuts int) {
 		stop := r.load(exercise.Job{Kind: "rate", Seed: 81, Ops: 500}, false)
 		for range cuts {
-			instant(rng, 100*time.Millisecond)
+			instant(rng, 400*time.Millisecond) // mostly the line is up again
 			p.Cut()
 		}
 		stop()

@@ -23,7 +23,7 @@ func (l level) String() string {
 // Slack of a level: connections that linger until the peer's ping ends them, and what a
 // garbage collector keeps.
 const (
-	slackCount  = 8
+	slackCount  = 5
 	slackMemory = 64 << 20
 )
 
