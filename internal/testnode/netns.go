@@ -51,6 +51,7 @@ func NewWire(t testing.TB) *Wire {
 			t.Fatalf("%v; install it: bash ops/test-deps.sh", err)
 		}
 	}
+	sweepNamespaces()
 	n := wires.Add(1)
 	w := &Wire{t: t, a: netip.MustParsePrefix("192.0.2.1/24"), b: netip.MustParsePrefix("192.0.2.2/24")}
 	w.A, w.B = newNamespace(t, fmt.Sprintf("us-%d-%d-a", os.Getpid(), n)), newNamespace(t, fmt.Sprintf("us-%d-%d-b", os.Getpid(), n))
@@ -64,6 +65,17 @@ func NewWire(t testing.TB) *Wire {
 			"add chain inet fault out { type filter hook output priority 0; }")
 	}
 	return w
+}
+
+// sweepNamespaces takes away what tests left that ended without their cleanup.
+func sweepNamespaces() {
+	names, _ := filepath.Glob("/run/netns/us-*-*-[ab]")
+	for _, path := range names {
+		name := filepath.Base(path)
+		if _, err := os.Stat(filepath.Join("/proc", strings.Split(name, "-")[1])); os.IsNotExist(err) {
+			_ = exec.Command("ip", "netns", "del", name).Run() // another test may be at it
+		}
+	}
 }
 
 func newNamespace(t testing.TB, name string) *Namespace {
