@@ -203,6 +203,25 @@ func (s *survival) kill() {
 	s.cmd.Wait()
 }
 
+// dies waits until the daemon has died by itself, with a deadline.
+func (s *survival) dies() error {
+	s.t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- s.cmd.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(deadline):
+		s.cmd.Process.Kill()
+		<-ended
+		for _, o := range s.outs {
+			s.t.Log(o.String())
+		}
+		s.t.Fatalf("daemon lives on after %v", deadline)
+		return nil
+	}
+}
+
 // work starts an application.
 func (s *survival) work(seed uint64) {
 	cmd := child("work", workSpec{Dir: fmt.Sprintf("%s/w%d", s.spec.Dir, seed), Stop: s.stop, Seed: seed})
@@ -310,7 +329,7 @@ func TestEveryStepSurvives(t *testing.T) {
 	for range kills(3, 60) {
 		for _, step := range []string{"before intent", "after intent", "after call", "after put", "after emit", "before answer", "after answer"} {
 			s.serve(step, 1+r.IntN(30), false)
-			if err := s.cmd.Wait(); err == nil {
+			if err := s.dies(); err == nil {
 				t.Fatalf("daemon did not die at %s", step)
 			}
 		}
@@ -399,7 +418,7 @@ func TestDeafDaemonIsEnded(t *testing.T) {
 	s := newSurvival(t)
 	s.serve("deaf", 50, true)
 	s.work(1)
-	err := s.cmd.Wait()
+	err := s.dies()
 	if ws, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
 		t.Errorf("deaf daemon ended with %v", err)
 	}
@@ -419,7 +438,7 @@ func TestHungDaemonIsEnded(t *testing.T) {
 	s.work(1)
 	s.progress(50)
 	must(t, s.cmd.Process.Signal(syscall.SIGSTOP))
-	err := s.cmd.Wait()
+	err := s.dies()
 	if ws, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
 		t.Errorf("hung daemon ended with %v", err)
 	}
