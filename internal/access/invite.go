@@ -83,6 +83,14 @@ func (i *Invites) Complete(key Fingerprint) error {
 	return nil
 }
 
+// Open counts the invitations that can be used.
+func (i *Invites) Open() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.expire()
+	return len(i.open)
+}
+
 func (i *Invites) expire() {
 	now := i.now()
 	for k, end := range i.open {
