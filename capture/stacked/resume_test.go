@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -100,7 +101,7 @@ type survival struct {
 	t       *testing.T
 	spec    serveSpec
 	cmd     *exec.Cmd
-	log     *bytes.Buffer
+	log     *lockedBuffer
 	rec     *recLog
 	stop    string
 	workers []*exec.Cmd
@@ -173,7 +174,7 @@ func (s *survival) serve(step string, nth int, wait bool) {
 	spec := s.spec
 	spec.Step, spec.Nth = step, nth
 	s.troubles()
-	s.cmd, s.log = child("serve", spec), &bytes.Buffer{}
+	s.cmd, s.log = child("serve", spec), &lockedBuffer{}
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
 	must(s.t, err)
@@ -417,7 +418,9 @@ func TestDirectoryIsGivenBack(t *testing.T) {
 func TestDeafDaemonIsEnded(t *testing.T) {
 	s := newSurvival(t)
 	s.serve("deaf", 50, true)
-	s.work(1)
+	for i := range uint64(3) { // what was answered last counts as being served
+		s.work(i)
+	}
 	err := s.dies()
 	if ws, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || ws.Signal() != syscall.SIGKILL {
 		t.Errorf("deaf daemon ended with %v", err)
@@ -445,4 +448,22 @@ func TestHungDaemonIsEnded(t *testing.T) {
 	s.serve("", 0, true)
 	s.progress(50)
 	s.finish()
+}
+
+// lockedBuffer is written by the child's reader while the test looks.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
