@@ -168,7 +168,6 @@ func (d *device) took(err error) bool {
 func (d *device) again() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.progress.Answered.Add(1)
 	if d.busy--; d.busy == 0 {
 		d.idle.Broadcast()
 	}
@@ -224,6 +223,7 @@ func room(in []byte) int {
 func (d *device) answer(in, small []byte) {
 	if len(in) < inHeaderSize {
 		d.log.Error("request of the kernel is cut", "bytes", len(in))
+		d.progress.Answered.Add(1)
 		return
 	}
 	out := small
@@ -243,6 +243,7 @@ func (d *device) answer(in, small []byte) {
 	if n > 0 {
 		d.write(out[:n], in)
 	}
+	d.progress.Answered.Add(1) // before anything that could wait: the holder counts with it
 	failPoint("after answer")
 	d.fs.open.answered(id)
 }
