@@ -136,6 +136,9 @@ type call struct {
 // Close ends the client.
 func (c *Client) Close() { c.nc.Close() }
 
+// Alive reports whether the connection still stood when it was last heard of.
+func (c *Client) Alive() bool { return !c.nc.IsClosed() }
+
 // Node is the name of the machine the client talks to.
 func (c *Client) Node() string { return c.node }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 
 	"understudy/control"
 	"understudy/dtclsh/interp"
@@ -17,6 +18,7 @@ import (
 const defaultPort = "6320"
 
 // dialer connects to the home node, and to others as a guest or as who logged in there.
+// Several goroutines may dial.
 type dialer struct {
 	data   string // data directory of the home node; "" = server
 	server string // host:port
@@ -25,11 +27,14 @@ type dialer struct {
 	logins map[string]control.Login
 	known  access.Known
 	trust  access.Fingerprint                    // of --trust; zero: none given
-	ask    func(question string) (string, error) // of a person; nil: nobody there
+	ask    func(question string) (string, error) // of a person, a password: it is not shown
+	line   func(question string) (string, error) // of a person, anything else
+
+	mu sync.Mutex // guards logins
 }
 
 func newDialer(o options) (*dialer, error) {
-	d := &dialer{logins: map[string]control.Login{}, known: access.Known{Path: access.KnownFile(os.Getenv)}, ask: askPassword}
+	d := &dialer{logins: map[string]control.Login{}, known: access.Known{Path: access.KnownFile(os.Getenv)}, ask: askPassword, line: askLine}
 	if o.trust != "" {
 		if err := d.trust.UnmarshalText([]byte(strings.TrimSpace(o.trust))); err != nil {
 			return nil, fmt.Errorf("--trust: %w", err)
@@ -94,7 +99,10 @@ func (d *dialer) askFor(user, machine string) (string, error) {
 
 // dial connects to an address, or for "" to the home node.
 func (d *dialer) dial(ctx context.Context, address string) (interp.Client, error) {
-	if login, ok := d.logins[address]; ok {
+	d.mu.Lock()
+	login, ok := d.logins[address]
+	d.mu.Unlock()
+	if ok {
 		return d.dialAs(ctx, address, login)
 	}
 	if address != "" {
@@ -117,12 +125,18 @@ func (d *dialer) login(ctx context.Context, address, user, password string, give
 	login := control.Login{User: user, Password: password}
 	c, err := d.dialAs(ctx, address, login)
 	if err == nil {
+		d.mu.Lock()
 		d.logins[address] = login
+		d.mu.Unlock()
 	}
 	return c, err
 }
 
-func (d *dialer) forget(address string) { delete(d.logins, address) }
+func (d *dialer) forget(address string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.logins, address)
+}
 
 // dialAs connects with a login; "" is the home node.
 func (d *dialer) dialAs(ctx context.Context, address string, login control.Login) (interp.Client, error) {
@@ -187,7 +201,7 @@ func (d *dialer) acceptor(ctx context.Context, address string, guest bool, first
 
 // confirm asks the person about a machine that was never met.
 func (d *dialer) confirm(address string, key access.Fingerprint) error {
-	answer, err := askLine(fmt.Sprintf("%s is not known here. Its key is %s\n(compare with: understudy pair list, on that machine). Trust it from now on? yes/no: ", address, key))
+	answer, err := d.line(fmt.Sprintf("%s is not known here. Its key is %s\n(compare with: understudy pair list, on that machine). Trust it from now on? yes/no: ", address, key))
 	if err != nil {
 		return fmt.Errorf("%s is not known here, and nobody can be asked: compare its key with understudy pair list on that machine, then give --trust %s", address, key)
 	}

@@ -28,6 +28,7 @@ type options struct {
 	script, commands   string
 	json, stop, strict bool
 	interactive, check bool
+	fullScreen         bool
 }
 
 // errUsage marks errors of the options and of scripts that do not parse.
@@ -82,6 +83,9 @@ docs/shell.md promises exit codes and JSON fields.`,
 			if o.keyFile != "" && o.user != "" {
 				return errUsage{errors.New("--key and -u: give one of them")}
 			}
+			if o.fullScreen && (o.script != "" || o.commands != "" || o.json || o.interactive) {
+				return errUsage{errors.New("-t goes with none of -c, -f, -i, --json")}
+			}
 			return do(o)
 		},
 	}
@@ -99,6 +103,7 @@ docs/shell.md promises exit codes and JSON fields.`,
 	f.BoolVar(&o.stop, "stop-on-error", false, "a failing statement ends the script")
 	f.BoolVar(&o.strict, "strict", false, "unknown options of commands are errors")
 	f.BoolVarP(&o.interactive, "interactive", "i", false, "prompt even if the input is no terminal")
+	f.BoolVarP(&o.fullScreen, "text-client", "t", false, "full screen: connections, messages and a command line")
 	f.BoolVar(&o.check, "check", false, "parse the script, run nothing")
 	return cmd
 }
@@ -109,6 +114,9 @@ func session(ctx context.Context, o options, in io.Reader, out, errOut io.Writer
 	d, err := newDialer(o)
 	if err != nil {
 		return 0, errUsage{err}
+	}
+	if o.fullScreen {
+		return textClient(ctx, o, d, in, out, errOut)
 	}
 	screen := isTerminal(out)
 	cfg := interp.Config{Dial: d.dial, Login: d.login, Forget: d.forget, Out: out, Err: errOut, JSON: o.json, StopOnError: o.stop, Strict: o.strict,

@@ -63,8 +63,8 @@ func Run(ctx context.Context, in *interp.Interp, r Reader, out io.Writer) error 
 		if syntax.Incomplete(err) {
 			continue
 		}
-		if !secret(text) {
-			r.Remember(oneLine(text))
+		if !Secret(text) {
+			r.Remember(OneLine(text))
 		}
 		text = ""
 		if err != nil {

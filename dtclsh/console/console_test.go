@@ -14,7 +14,7 @@ func TestSecret(t *testing.T) {
 		"if 1 then\n logon x y z\nend\n": true, `$password = "x"`: true,
 		`status con *`: false, `repset create catalog`: false, `logviewer -c`: false, `logout x`: false,
 	} {
-		if secret(line) != want {
+		if Secret(line) != want {
 			t.Errorf("%q: want %v", line, want)
 		}
 	}
@@ -41,10 +41,10 @@ func TestHistory(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Dir(file) + "/.history-*"); len(left) > 0 {
 		t.Error("left over", left)
 	}
-	if got := oneLine("if 1 then\n write 1\nend\n"); got != "if 1 then; write 1; end" {
+	if got := OneLine("if 1 then\n write 1\nend\n"); got != "if 1 then; write 1; end" {
 		t.Error(got)
 	}
-	if got := oneLine("if 1 then # why\nend\n"); got != "" {
+	if got := OneLine("if 1 then # why\nend\n"); got != "" {
 		t.Error(got)
 	}
 }

@@ -26,10 +26,10 @@ func HistoryFile(getenv func(string) string) string {
 var logsIn = regexp.MustCompile(`(?i)\blog\s*(in?|on?)\b|passw`)
 
 // secret reports whether a text may hold a password.
-func secret(text string) bool { return logsIn.MatchString(text) }
+func Secret(text string) bool { return logsIn.MatchString(text) }
 
 // oneLine makes several lines one statement of the history.
-func oneLine(text string) string {
+func OneLine(text string) string {
 	var out []string
 	for _, l := range strings.Split(text, "\n") {
 		if l = strings.TrimSpace(l); l == "" {

@@ -70,6 +70,7 @@ var localSettings = []struct {
 	least, max int64
 	help       string
 }{
+	{"ClientLog", 0, 1, "1: the text client keeps what is typed, but passwords, in its log file"},
 	{"StopOnError", 0, 1, "1: a failing statement ends the script"},
 	{"Strict", 0, 1, "1: an unknown option of a command is an error, not a warning"},
 	{"WaitUnit", 1, 86400000, "milliseconds that WAIT without a unit counts in"},

@@ -78,7 +78,7 @@ func New(cfg Config) *Interp {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	return &Interp{cfg: cfg, vars: map[string]Value{}, clients: map[string]Client{}, edits: map[string]*edited{},
-		local: map[string]Value{"waitunit": number(1)}}
+		local: map[string]Value{"waitunit": number(1), "clientlog": number(0)}}
 }
 
 // Close ends the sessions with the nodes.
@@ -105,6 +105,18 @@ func (in *Interp) Unsaved() []string {
 
 // SourceName is the current source for the prompt, "" before the first command.
 func (in *Interp) SourceName() string { return in.name }
+
+// Source is the address of the current source, "" for the home node, and its name, which
+// is asked for if it is not known yet; "" if it cannot be.
+func (in *Interp) Source(ctx context.Context) (address, name string) {
+	if in.name == "" {
+		_, _ = in.current(ctx) // who cannot be reached has no name yet
+	}
+	return in.source, in.name
+}
+
+// ClientLog reports whether what is typed shall be kept.
+func (in *Interp) ClientLog() bool { return in.local["clientlog"].truth() }
 
 // ExitStatus is what EXIT was given, if it was.
 func (in *Interp) ExitStatus() (status int64, ok bool) {
@@ -293,7 +305,11 @@ func (in *Interp) home(ctx context.Context) (Client, error) { return in.dial(ctx
 // dial returns the client for an address, connecting once.
 func (in *Interp) dial(ctx context.Context, address string) (Client, error) {
 	if c := in.clients[address]; c != nil {
-		return c, nil
+		if l, ok := c.(interface{ Alive() bool }); !ok || l.Alive() {
+			return c, nil
+		}
+		delete(in.clients, address) // its daemon went away since
+		c.Close()
 	}
 	const patience = 10 * time.Second
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -136,7 +136,7 @@ func TestLanguage(t *testing.T) {
 		{`getenvstr("NAME") $f; write $f`, "value of NAME\nvalue of NAME\n"},
 		{`setlocal waitunit = 2; getlocal WAITUNIT`, "  WaitUnit = 2\n"},
 		{`setlocal waitunit = 0`, "  Error -135: line 1: WaitUnit: a number from 1 to 86400000\n"},
-		{`getlocal x`, "  Error -116: line 1: the shell has no setting x\n  Hint: known are StopOnError, Strict, WaitUnit\n"},
+		{`getlocal x`, "  Error -116: line 1: the shell has no setting x\n  Hint: known are ClientLog, StopOnError, Strict, WaitUnit\n"},
 		{`setlocal stoponerror 1; write $none2; write 1`, "  Error -101: line 1: variable $none2 has no value\n  Hint: give it a value first: $none2 = ...\n"},
 	} {
 		s := newShell(t, &fakeNode{}, func(c *Config) { c.Getenv = func(k string) string { return "value of " + k } })

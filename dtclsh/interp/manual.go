@@ -161,6 +161,7 @@ func manualCodes(b *strings.Builder) {
 const manualHead = "# The shell\n\n" + `This page is made from the shell's tables; ` + "`go test ./dtclsh/interp -run Manual -update`" + ` writes it.
 
     dtclsh --data DIR                        at a prompt, with the daemon whose data directory is DIR
+    dtclsh --data DIR -t                     on a full screen (docs/operate/textclient.md)
     dtclsh --data DIR -c 'COMMANDS'          commands of the command line
     dtclsh --data DIR -f SCRIPT              a script
     dtclsh --data DIR < SCRIPT               the same
