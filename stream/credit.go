@@ -95,3 +95,11 @@ func (j *Journal) reuse() {
 		j.spare = j.spare[:last]
 	}
 }
+
+// MirrorUnderway reports whether mirror frames were sent of which the target has not
+// applied every record: they would be lost by a cut.
+func (j *Journal) MirrorUnderway() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.flying) > len(j.out.frames)
+}

@@ -93,9 +93,9 @@ func (s *Server) bearable(limit int64) (int64, error) {
 // and its part of the room.
 func (st *store) limit(ctx context.Context, room int64, short bool) error {
 	st.mu.Lock()
-	now, gone := st.limited, st.gone != nil
+	now, most, gone := st.limited, st.max, st.gone != nil
 	st.mu.Unlock()
-	if gone || !short && now == st.max {
+	if gone || !short && now == most {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
@@ -104,11 +104,12 @@ func (st *store) limit(ctx context.Context, room int64, short bool) error {
 	if err != nil {
 		return storeError(err)
 	}
-	want := st.max
+	want := most
 	if short {
-		want = max(1, min(st.max, int64(info.State.Bytes)+room))
+		want = max(1, min(most, int64(info.State.Bytes)+room))
 	}
-	if d := want - now; d == 0 || d > -limitGrain && d < limitGrain && want != st.max && room > limitGrain {
+	want = max(want, min(now, int64(info.State.Bytes))) // what is stored stays
+	if d := want - now; d == 0 || d > -limitGrain && d < limitGrain && want != most && room > limitGrain {
 		return nil
 	}
 	cfg := info.Config
@@ -120,6 +121,26 @@ func (st *store) limit(ctx context.Context, room int64, short bool) error {
 	defer st.mu.Unlock()
 	st.limited = want
 	return nil
+}
+
+// setMax changes the configured limit; guardDisk puts it into effect within a second. A
+// queue that holds more takes nothing until it holds less.
+func (st *store) setMax(bytes int64) error {
+	bytes, err := st.srv.queueLimit(bytes)
+	if err != nil {
+		return err
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.max = bytes
+	return nil
+}
+
+// mayHold is how many bytes the queue may hold now.
+func (st *store) mayHold() int64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return min(st.max, st.limited)
 }
 
 // limitGrain is the change of a limit that is worth an update.

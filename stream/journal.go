@@ -54,6 +54,8 @@ type Journal struct {
 	err      atomic.Pointer[error]
 	unstored atomic.Int64 // bytes of queue records not yet stored
 
+	memoryMax atomic.Int64 // cfg.MemoryMax, or what SetLimits said last
+
 	mu        sync.Mutex // guards what follows; held for some microseconds at most
 	tail      *Tail      // nil: none, or closed
 	queue     *fileop.Builder
@@ -110,6 +112,7 @@ func (s *Server) OpenJournal(ctx context.Context, cfg JournalConfig) (*Journal, 
 		published: st.last.Frame, acked: st.last.Frame, ackedSeq: st.last.Seq,
 		queue:  fileop.NewBuilder(fileop.LaneQueue, cfg.Epoch, st.last.Seq+1, st.last.Chain),
 		mirror: fileop.NewBuilder(fileop.LaneMirror, cfg.Epoch, 1, 0)}
+	j.memoryMax.Store(cfg.MemoryMax)
 	st.onLost(j.fail)
 	j.mem.base, j.out.base = st.last.Frame+1, 1
 	if st.last.Frame > 0 {

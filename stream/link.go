@@ -52,6 +52,7 @@ type Link struct {
 	gen     uint64
 	cuts    uint64 // of the control connection so far
 	closed  bool
+	held    bool          // kept closed until Release
 	changed chan struct{} // closed and replaced at each change of state
 }
 
@@ -72,7 +73,7 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 		l.gen, l.up = 0, [2]bool{}
 	}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
-		d := &linkDialer{first: ctx, cfg: &cfg, at: l.address, opened: func(c net.Conn) net.Conn { return l.opened(conn, c) }}
+		d := &linkDialer{first: ctx, cfg: &cfg, at: l.address, held: l.Held, opened: func(c net.Conn) net.Conn { return l.opened(conn, c) }}
 		later := func(*nats.Options) error { return nil }
 		if cfg.Later {
 			later = l.later(d, conn)
@@ -112,6 +113,7 @@ type linkDialer struct {
 	mu    sync.Mutex
 	first context.Context // nil once connected
 	at    func() string   // where the peer is now
+	held  func() bool     // nobody is to be dialled now; nil: never
 
 	opened func(net.Conn) net.Conn // takes note of a new connection; nil: nobody
 }
@@ -126,6 +128,9 @@ func (d *linkDialer) Dial(network, _ string) (net.Conn, error) {
 	d.mu.Lock()
 	ctx := d.first
 	d.mu.Unlock()
+	if d.held != nil && d.held() {
+		return nil, errHeld
+	}
 	if ctx == nil {
 		ctx = context.Background()
 	}

@@ -47,6 +47,9 @@ func (l *Link) opened(conn int, c net.Conn) net.Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.heard[conn] = h
+	if l.held { // since it was dialled
+		_ = h.Close()
+	}
 	return h
 }
 

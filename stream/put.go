@@ -85,7 +85,7 @@ func (j *Journal) addQueue(op *fileop.Op, rec []byte, crc uint32) (wake bool, er
 	if j.closed {
 		return false, fmt.Errorf("journal %s: %w", j.cfg.Connection, ErrClosed)
 	}
-	if n := j.unstored.Load() + int64(len(rec)); n > j.cfg.MemoryMax {
+	if n := j.unstored.Load() + int64(len(rec)); n > j.memoryMax.Load() {
 		return false, fmt.Errorf("%w: %d bytes wait in memory for the store", ErrFull, n)
 	}
 	op.Seq, op.Other = j.queue.Next(), j.mirror.Next()-1
@@ -184,7 +184,7 @@ func (j *Journal) sealMirror(now time.Time) {
 // not fill the memory faster than the disk empties it: nothing below half of MemoryMax,
 // up to 5 ms near it.
 func (j *Journal) Pace() time.Duration {
-	half := j.cfg.MemoryMax / 2
+	half := j.memoryMax.Load() / 2
 	over := j.unstored.Load() - half
 	if over <= 0 {
 		return 0

@@ -33,6 +33,9 @@ type JournalStats struct {
 	Bytes         uint64     // of queue frames sealed since the start
 	Ops           uint64     // put since the start
 	MirrorRecords uint64
+
+	DiskLimit   int64 // bytes Q may hold on disk now
+	MemoryLimit int64 // bytes that may wait in memory
 }
 
 // Stats never waits for the store.
@@ -44,6 +47,7 @@ func (j *Journal) Stats() JournalStats {
 		StoredBytes: j.counts.infoBytes, MemoryBytes: j.unstored.Load(), TailBytes: j.ackedMem, Frames: j.acked,
 		ConfirmedTo: j.confirmed.Frame, MirrorBytes: j.mirBytes,
 		Bytes: j.counts.bytes, Ops: j.counts.ops, MirrorRecords: j.counts.mirrorRecords,
+		DiskLimit: j.st.mayHold(), MemoryLimit: j.memoryMax.Load(),
 	}
 	s.QueuedOps = uint64(s.LastOp - s.Confirmed)
 	if s.QueuedOps == 0 {

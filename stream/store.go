@@ -42,9 +42,9 @@ type store struct {
 	epoch   fileop.Epoch
 	last    Position // when it was opened
 	first   uint64   // first frame still stored when it was opened; 0: none
-	max     int64    // bytes it may hold while the disk bears them
 
 	mu        sync.Mutex // guards what follows
+	max       int64      // bytes it may hold while the disk bears them
 	limited   int64      // bytes it may hold now (guard.go)
 	lost      func(error)
 	gone      error  // why it was lost under its user

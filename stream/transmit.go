@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"understudy/fileop"
@@ -154,7 +155,7 @@ func (t *Transmitter) sendMirror(ctx context.Context, n uint64, data []byte) err
 	if !t.l.Up() {
 		return nil
 	}
-	t.balance = min(t.balance+float64(len(data))/t.cfg.MirrorWeight, balanceMax)
+	t.balance = min(t.balance+float64(len(data))/math.Float64frombits(t.weight.Load()), balanceMax)
 	if err := t.l.bulk.Publish(mirrorSubject(t.cfg.Source, t.cfg.Connection, t.j.cfg.Epoch), data); err != nil {
 		return fmt.Errorf("send mirror frame: %w", connError(err))
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"understudy/fileop"
@@ -72,10 +74,11 @@ type Transmitter struct {
 	careful bool    // one frame at a time until T takes one
 	balance float64 // mirror bytes over weight, minus queue bytes, sent lately
 
-	mu    sync.Mutex // guards what follows
-	stats TransmitterStats
-	ops   []fileop.Seq // last operations of the frames under way
-	lastT time.Time    // when the last acknowledged frame's first record was put
+	weight atomic.Uint64 // bits of cfg.MirrorWeight as set last
+	mu     sync.Mutex    // guards what follows
+	stats  TransmitterStats
+	ops    []fileop.Seq // last operations of the frames under way
+	lastT  time.Time    // when the last acknowledged frame's first record was put
 }
 
 // outgoing is a checked queue frame.
@@ -94,11 +97,16 @@ func NewTransmitter(j *Journal, l *Link, cfg TransmitterConfig, log *slog.Logger
 		cfg.Gate = new(Valve)
 	}
 	t := &Transmitter{j: j, l: l, cfg: cfg, log: log, poke: make(chan struct{}, 1), backoff: retryFirst}
+	t.SetMirrorWeight(cfg.MirrorWeight)
 	if t.cfg.Last == nil {
 		t.cfg.Last = t.askReceiver
 	}
 	return t
 }
+
+// SetMirrorWeight changes TransmitterConfig.MirrorWeight; w is more than 0. It may be
+// called at any time.
+func (t *Transmitter) SetMirrorWeight(w float64) { t.weight.Store(math.Float64bits(w)) }
 
 func (t *Transmitter) askReceiver(ctx context.Context) (Position, error) {
 	b, err := t.l.Request(ctx, lastSubject(t.cfg.Source, t.cfg.Connection, t.j.cfg.Epoch), nil)

@@ -14,15 +14,31 @@ type Gate interface {
 	Wait(ctx context.Context, bytes int) error
 }
 
-// valveBurst is how much of its rate a Valve makes up for after a quiet time.
+// Gates asks each in turn. What has waited at the last of them goes, whatever the others
+// say by then: so the one that must not be passed comes last.
+type Gates []Gate
+
+// Wait implements Gate.
+func (g Gates) Wait(ctx context.Context, bytes int) error {
+	for _, gate := range g {
+		if err := gate.Wait(ctx, bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// valveBurst is how much of the rate that SetRate sets is made up for after a quiet time.
 const valveBurst = 250 * time.Millisecond
 
 // Valve is a Gate with a pause and a rate. The zero value is open and unlimited. Its
-// methods may be called by several goroutines at once.
+// methods may be called by several goroutines at once; several transmitters that share
+// one share its rate.
 type Valve struct {
 	mu      sync.Mutex // guards what follows
 	paused  bool
 	rate    float64       // bytes a second; 0: unlimited
+	burst   time.Duration // how much of its rate is made up for after a quiet time
 	next    time.Time     // when the next bytes may go
 	changed chan struct{} // closed and replaced when paused or rate change
 }
@@ -36,7 +52,36 @@ func (v *Valve) Resume() { v.set(func() { v.paused = false }) }
 // SetRate limits to bytes a second from now on; 0 or less is unlimited. A message may
 // be larger than the rate: it goes whole, and the next one waits the longer.
 func (v *Valve) SetRate(bytes int64) {
-	v.set(func() { v.rate, v.next = float64(max(0, bytes)), time.Now() })
+	v.set(func() { v.rate, v.burst, v.next = float64(max(0, bytes)), valveBurst, time.Now() })
+}
+
+// SetLimit limits to bytes a period from now on: a bucket of that size, refilled evenly.
+// So at most one period's bytes, and the message that went last, are ahead of the rate.
+// 0 bytes, or no period, is unlimited.
+func (v *Valve) SetLimit(bytes int64, period time.Duration) {
+	v.set(func() {
+		v.rate, v.burst, v.next = 0, period, time.Now()
+		if bytes > 0 && period > 0 {
+			v.rate = float64(bytes) / period.Seconds()
+		}
+	})
+}
+
+// Charge counts bytes that are sent in any case: what comes next waits the longer.
+func (v *Valve) Charge(bytes int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.rate > 0 {
+		v.take(time.Now(), bytes)
+	}
+}
+
+// take moves the moment at which the next bytes may go. v.mu is held.
+func (v *Valve) take(now time.Time, bytes int) {
+	if oldest := now.Add(-v.burst); v.next.Before(oldest) {
+		v.next = oldest
+	}
+	v.next = v.next.Add(time.Duration(float64(bytes) / v.rate * float64(time.Second)))
 }
 
 // State tells whether the valve is paused, and its rate.
@@ -86,10 +131,7 @@ func (v *Valve) admit(now time.Time, bytes int) (time.Duration, <-chan struct{})
 	wait := time.Hour
 	if !v.paused {
 		if wait = v.next.Sub(now); wait <= 0 {
-			if oldest := now.Add(-valveBurst); v.next.Before(oldest) {
-				v.next = oldest
-			}
-			v.next = v.next.Add(time.Duration(float64(bytes) / v.rate * float64(time.Second)))
+			v.take(now, bytes)
 			return 0, nil
 		}
 	}
