@@ -40,6 +40,7 @@ type Valve struct {
 	rate    float64       // bytes a second; 0: unlimited
 	burst   time.Duration // how much of its rate is made up for after a quiet time
 	next    time.Time     // when the next bytes may go
+	passed  uint64        // bytes so far
 	changed chan struct{} // closed and replaced when paused or rate change
 }
 
@@ -71,13 +72,22 @@ func (v *Valve) SetLimit(bytes int64, period time.Duration) {
 func (v *Valve) Charge(bytes int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.rate > 0 {
-		v.take(time.Now(), bytes)
-	}
+	v.take(time.Now(), bytes)
 }
 
-// take moves the moment at which the next bytes may go. v.mu is held.
+// Passed is how many bytes went through so far, those charged included.
+func (v *Valve) Passed() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.passed
+}
+
+// take counts bytes and moves the moment at which the next may go. v.mu is held.
 func (v *Valve) take(now time.Time, bytes int) {
+	v.passed += uint64(bytes)
+	if v.rate == 0 {
+		return
+	}
 	if oldest := now.Add(-v.burst); v.next.Before(oldest) {
 		v.next = oldest
 	}
@@ -126,6 +136,7 @@ func (v *Valve) admit(now time.Time, bytes int) (time.Duration, <-chan struct{})
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.paused && v.rate == 0 {
+		v.take(now, bytes)
 		return 0, nil
 	}
 	wait := time.Hour
