@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,9 @@ type Applier struct {
 	high    *highMark
 	intents *intentLog
 	boot    string
+
+	retryEvery, retryMax atomic.Int64  // nanoseconds, attempts
+	retrySet             chan struct{} // they changed
 
 	// The deciding goroutine's own (Run, Recover, or Close when neither runs).
 	dirs     *fdCache
@@ -63,6 +67,7 @@ type Applier struct {
 	durable Position
 	stats   Stats
 	hold    hold
+	answers answers
 	changed chan struct{} // closed and replaced when shown or hold changes
 	abortTo fileop.Seq
 	running bool
@@ -86,6 +91,9 @@ func Open(cfg Config, log *slog.Logger) (*Applier, error) {
 		pend: map[key]fileop.Time{}, pendDirs: map[key]fileop.Time{}, marks: map[key][]mark{}, lists: map[key]*nameList{},
 		ctl: make(chan func()), stopped: make(chan struct{}), changed: make(chan struct{}), boot: bootid.Get()}
 	a.ck.done = make(chan error, 1)
+	a.retrySet = make(chan struct{}, 1)
+	a.retryEvery.Store(int64(cfg.RetryEvery))
+	a.retryMax.Store(int64(cfg.RetryMax))
 	if err := a.open(); err != nil {
 		a.release()
 		return nil, err

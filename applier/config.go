@@ -52,6 +52,10 @@ type Config struct {
 	CheckpointEvery time.Duration
 	CheckpointBytes int64
 
+	// OrphansDir is where orphans are moved to; nil or "": they are removed. It is asked
+	// for each of them.
+	OrphansDir func() string
+
 	// The callbacks come from the applier's own goroutines and must not call back into
 	// it or block.
 	OnEvent         func(Event)

@@ -55,8 +55,10 @@ func (a *Applier) drop(op *fileop.Op, err error) {
 
 func (a *Applier) apply(op *fileop.Op) error {
 	switch op.Kind {
-	case fileop.Sync, fileop.Barrier, fileop.Task:
+	case fileop.Sync, fileop.Task:
 		return nil
+	case fileop.Barrier:
+		return a.opBarrier(op)
 	case fileop.Gap:
 		a.opGap()
 		return nil
@@ -173,7 +175,7 @@ func (a *Applier) retrying(ctx context.Context, what string, f func() error) err
 		if failpoint.Planted(failpoint.PlantSkip) {
 			return nil
 		}
-		if a.cfg.RetryMax > 0 && attempt >= a.cfg.RetryMax {
+		if most := a.retryMax.Load(); most > 0 && int64(attempt) >= most {
 			a.cured()
 			return &dropError{err}
 		}
@@ -224,7 +226,7 @@ func (a *Applier) waitRetry(ctx context.Context, what string, attempt int, err e
 	}
 	a.count(func(s *Stats) { s.Retries++; s.Retrying = true })
 	a.freshDescriptors()
-	timer := time.NewTimer(a.cfg.RetryEvery)
+	timer := time.NewTimer(a.retryWait())
 	defer timer.Stop()
 	for {
 		select {
@@ -232,11 +234,30 @@ func (a *Applier) waitRetry(ctx context.Context, what string, attempt int, err e
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		case f := <-a.ctl:
 			f()
+		case <-a.retrySet:
+			timer.Reset(a.retryWait())
 		case <-timer.C:
 			return nil
 		}
 	}
 }
+
+// SetRetry replaces Config.RetryEvery and Config.RetryMax; a wait under way begins anew.
+// It may be called at any time.
+func (a *Applier) SetRetry(every time.Duration, most int) {
+	if every <= 0 {
+		every = DefaultRetryEvery
+	}
+	changed := a.retryEvery.Swap(int64(every)) != int64(every)
+	if a.retryMax.Swap(int64(most)) != int64(most) || changed {
+		select {
+		case a.retrySet <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (a *Applier) retryWait() time.Duration { return time.Duration(a.retryEvery.Load()) }
 
 func (a *Applier) cured() {
 	if !a.Stats().Retrying {

@@ -87,7 +87,15 @@ func (e *TargetEntry) append(b []byte) []byte {
 }
 
 func (e *TargetEntry) parse(b []byte) error {
-	err := eachField(b, func(n protowire.Number, v uint64, p []byte) (err error) {
+	if err := e.parseNameless(b); err != nil {
+		return err
+	}
+	return CheckName(e.Name)
+}
+
+// parseNameless is parse for an entry that may have no name.
+func (e *TargetEntry) parseNameless(b []byte) error {
+	return eachField(b, func(n protowire.Number, v uint64, p []byte) (err error) {
 		switch n {
 		case 1:
 			e.Name, err = parseString(p, MaxName)
@@ -109,10 +117,6 @@ func (e *TargetEntry) parse(b []byte) error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return CheckName(e.Name)
 }
 
 // Append encodes q.
