@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,6 +37,23 @@ func syncStore(dir string) error {
 	defer f.Close()
 	if err := unix.Syncfs(int(f.Fd())); err != nil {
 		return fmt.Errorf("sync file system of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// syncDescription makes the description of a stream durable. JetStream replaces its files
+// by renaming new ones over them that were not synced; xfs may keep the rename and lose
+// the content.
+func (s *Server) syncDescription(name string) error {
+	dir := filepath.Join(s.streamsDir(), name)
+	for _, name := range []string{server.JetStreamMetaFile, server.JetStreamMetaFileSum, "."} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("sync description of a queue: %w", err)
+		}
 	}
 	return nil
 }

@@ -114,7 +114,7 @@ func (st *store) limit(ctx context.Context, room int64, short bool) error {
 	}
 	cfg := info.Config
 	cfg.MaxBytes = want
-	if _, err := st.js.UpdateStream(ctx, cfg); err != nil {
+	if _, err := st.update(ctx, cfg); err != nil {
 		return storeError(err)
 	}
 	st.mu.Lock()

@@ -102,7 +102,7 @@ func (s *Server) OpenJournal(ctx context.Context, cfg JournalConfig) (*Journal, 
 	if cfg.Log == nil {
 		cfg.Log = s.log
 	}
-	st, err := s.openStore(ctx, queueStream(cfg.Connection, cfg.Epoch), queueSubject(cfg.Connection, cfg.Epoch), cfg.Epoch, cfg.MaxBytes)
+	st, err := s.openStore(ctx, queueStream(cfg.Connection, cfg.Epoch), queueSubject(cfg.Connection, cfg.Epoch), cfg.Epoch, cfg.MaxBytes, Position{})
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,9 @@ type ReceiverStats struct {
 }
 
 // OpenReceiver opens the target queue, or continues it. From then on the source's
-// transmitter can reach it. ErrBroken: what is stored is no unbroken history.
+// transmitter can reach it. What is stored and no unbroken history up to Applied, as a
+// power cut may leave it, is deleted: the queue begins anew behind Applied, from where the
+// source still has everything. ErrBroken: there is no such place.
 func (s *Server) OpenReceiver(ctx context.Context, cfg ReceiverConfig) (_ *Receiver, err error) {
 	if cfg.MirrorWindow <= 0 {
 		cfg.MirrorWindow = DefaultMirrorWindow
@@ -73,8 +75,7 @@ func (s *Server) OpenReceiver(ctx context.Context, cfg ReceiverConfig) (_ *Recei
 	}
 	r := &Receiver{cfg: cfg, log: cfg.Log}
 	r.ctx, r.end = context.WithCancelCause(context.Background())
-	r.st, err = s.openStore(ctx, targetStream(cfg.Source, cfg.Connection, cfg.Epoch), targetSubject(cfg.Source, cfg.Connection, cfg.Epoch), cfg.Epoch, cfg.MaxBytes)
-	if err != nil {
+	if r.st, err = s.openTarget(ctx, &cfg); err != nil {
 		return nil, err
 	}
 	r.st.onLost(r.end)

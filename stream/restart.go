@@ -152,7 +152,10 @@ func (s *Server) bringUp() error {
 	return err
 }
 
-func (s *Server) natsDir() string    { return filepath.Join(s.cfg.StoreDir, "nats") }
+func (s *Server) natsDir() string { return filepath.Join(s.cfg.StoreDir, "nats") }
+func (s *Server) streamsDir() string {
+	return filepath.Join(s.natsDir(), "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams")
+}
 func (s *Server) startsFile() string { return filepath.Join(s.cfg.StoreDir, "starts") }
 
 // countStart notes that a start begins and returns how many did since the last one that
@@ -203,13 +206,12 @@ func (s *Server) started(ns *server.Server) error {
 	if !ns.JetStreamEnabled() {
 		return fmt.Errorf("start messaging server: %w: queues are switched off", ErrStore)
 	}
-	dir := filepath.Join(s.natsDir(), "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams")
 	for _, e := range ns.Healthz(&server.HealthzOptions{Details: true}).Errors {
 		if e.Type != server.HealthzErrorStream || e.Stream == "" {
 			continue
 		}
 		s.log.Warn("queue could not be loaded, deleting it", "queue", e.Stream, "err", e.Error)
-		if err := os.RemoveAll(filepath.Join(dir, filepath.Base(e.Stream))); err != nil {
+		if err := os.RemoveAll(filepath.Join(s.streamsDir(), filepath.Base(e.Stream))); err != nil {
 			return fmt.Errorf("delete damaged queue: %w", err)
 		}
 	}

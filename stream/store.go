@@ -40,8 +40,9 @@ type store struct {
 	name    string
 	subject string
 	epoch   fileop.Epoch
+	behind  Position // what its user has from elsewhere: an empty queue goes on there
 	last    Position // when it was opened
-	first   uint64   // first frame still stored when it was opened; 0: none
+	first   uint64   // first frame still stored when it was opened, or the next one behind; 0: none
 
 	mu        sync.Mutex // guards what follows
 	max       int64      // bytes it may hold while the disk bears them
@@ -52,8 +53,8 @@ type store struct {
 	lastPurge time.Time
 }
 
-// openStore makes the stream or continues the one that is there.
-func (s *Server) openStore(ctx context.Context, name, subject string, epoch fileop.Epoch, maxBytes int64) (_ *store, err error) {
+// openStore makes the stream, to begin behind a position, or continues the one that is there.
+func (s *Server) openStore(ctx context.Context, name, subject string, epoch fileop.Epoch, maxBytes int64, behind Position) (_ *store, err error) {
 	if maxBytes, err = s.queueLimit(maxBytes); err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 	if err != nil {
 		return nil, err
 	}
-	st := &store{srv: s, name: name, subject: subject, epoch: epoch, max: maxBytes, limited: maxNow}
+	st := &store{srv: s, name: name, subject: subject, epoch: epoch, behind: behind, max: maxBytes, limited: maxNow}
 	if st.nc, err = s.connect(name); err != nil {
 		return nil, err
 	}
@@ -73,22 +74,7 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 	if st.js, err = jetstream.New(st.nc, jetstream.WithDefaultTimeout(storeTimeout)); err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
-	cfg := jetstream.StreamConfig{
-		Name: name, Subjects: []string{subject}, Storage: jetstream.FileStorage,
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: maxNow,
-		MaxMsgSize: maxStored, Duplicates: 100 * time.Millisecond, DenyDelete: true, Replicas: 1,
-	}
-	st.stream, err = st.js.Stream(ctx, name)
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		if st.stream, err = st.js.CreateStream(ctx, cfg); err == nil {
-			// Its metadata is only in the page cache; a power cut would erase the whole queue.
-			err = syncStore(s.cfg.StoreDir)
-		}
-	case err == nil && st.stream.CachedInfo().Config.MaxBytes != maxNow:
-		st.stream, err = st.js.UpdateStream(ctx, cfg)
-	}
-	if err != nil {
+	if err = st.openStream(ctx); err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, storeError(err))
 	}
 	if st.last, st.first, err = st.readLast(ctx); err != nil {
@@ -99,6 +85,40 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 	defer s.mu.Unlock()
 	s.stores[st] = true
 	return st, nil
+}
+
+// openStream makes the stream or finds it. What of its description is only in the page
+// cache a power cut would leave empty, and the queue would be lost.
+func (st *store) openStream(ctx context.Context) error {
+	cfg := jetstream.StreamConfig{
+		Name: st.name, Subjects: []string{st.subject}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: st.limited,
+		MaxMsgSize: maxStored, Duplicates: 100 * time.Millisecond, DenyDelete: true, Replicas: 1,
+	}
+	found, err := st.js.Stream(ctx, st.name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		if st.behind.Frame > 0 {
+			cfg.FirstSeq = st.behind.Frame + 1
+		}
+		if found, err = st.js.CreateStream(ctx, cfg); err == nil {
+			err = syncStore(st.srv.cfg.StoreDir)
+		}
+	case err == nil && found.CachedInfo().Config.MaxBytes != st.limited:
+		cfg.FirstSeq = found.CachedInfo().Config.FirstSeq
+		found, err = st.update(ctx, cfg)
+	}
+	st.stream = found
+	return err
+}
+
+// update changes the stream's settings, durably.
+func (st *store) update(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
+	found, err := st.js.UpdateStream(ctx, cfg)
+	if err == nil {
+		err = st.srv.syncDescription(st.name)
+	}
+	return found, err
 }
 
 // queueLimit gives a queue without a limit of its own what the disk can bear.
@@ -123,8 +143,11 @@ func (st *store) readLast(ctx context.Context) (last Position, first uint64, err
 		return last, 0, storeError(err)
 	}
 	s := info.State
-	if s.LastSeq == 0 {
+	switch {
+	case s.LastSeq == 0:
 		return last, 0, nil
+	case s.Msgs == 0 && s.LastSeq == st.behind.Frame:
+		return st.behind, s.LastSeq + 1, nil
 	}
 	whole := s.Msgs > 0 && s.NumDeleted == 0 && s.Msgs == s.LastSeq-s.FirstSeq+1
 	if !whole && !failpoint.Planted(failpoint.PlantNoChain) {
