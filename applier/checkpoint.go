@@ -93,7 +93,7 @@ func (a *Applier) makeDurable(ctx context.Context, b *batch) error {
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(a.cfg.RetryEvery):
+		case <-time.After(a.retryWait()):
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"understudy/capture/holder"
+	"understudy/mirror"
 	"understudy/repset"
 )
 
@@ -43,6 +44,25 @@ type Config struct {
 	AutoRemirror     AutoRemirror  `mapstructure:"auto_remirror"`      // the mirror after that: 0 none, 1 differences by checksum, 2 full, 3 differences by date and size
 	// AutoRemirrorRetry is the longest time between mirrors that the target asks for.
 	AutoRemirrorRetry time.Duration `mapstructure:"auto_remirror_retry"`
+
+	QueueDir     string `mapstructure:"queue_dir"`      // of the queues on disk (QJournalDir); "": in Data
+	BackupDir    string `mapstructure:"backup_dir"`     // of the copies of sources' replication sets (BackupDir); "": in Data
+	LogDir       string `mapstructure:"log_dir"`        // of the event journal (LogDir); "": in Data
+	LogFileBytes int64  `mapstructure:"log_file_bytes"` // of one file of it (MaxLogFileSize)
+	LogFiles     int    `mapstructure:"log_files"`      // of it (MaxNumberofLogFiles)
+
+	MirrorChunk        int64         `mapstructure:"mirror_chunk"`         // bytes of a block that difference mirrors compare (MirrorChunkSize)
+	ReplicationRatio   int           `mapstructure:"replication_ratio"`    // bytes of changes for one byte of a mirror (HPQueueRatio)
+	ChecksumAll        bool          `mapstructure:"checksum_all"`         // a mirror by checksum believes no date (ChecksumAll)
+	CalculateOnConnect bool          `mapstructure:"calculate_on_connect"` // measure a set when its connection begins (CalculateOnConnect)
+	CalculateByVolume  bool          `mapstructure:"calculate_by_volume"`  // by what its volumes use (CalculateByVolume)
+	QueueAlert         int           `mapstructure:"queue_alert"`          // percent of a queue in use that is told; 0: none (QueueSizeAlertThreshold)
+	HeartbeatEvery     time.Duration `mapstructure:"heartbeat_every"`      // 0: none are sent (HBExternalRate)
+	HeartbeatTTL       time.Duration `mapstructure:"heartbeat_ttl"`        // a machine unheard for so long is away (HBTTL)
+
+	// Pinned are the keys whose values the environment or flags gave: settings that are
+	// stored do not replace them.
+	Pinned []string `mapstructure:"-"`
 }
 
 // ConnectionConfig is a connection that exists whenever the node runs.
@@ -68,8 +88,8 @@ func DefaultConfig() Config {
 		AdminGroup:    "dtadmin",
 		MonitorGroup:  "dtmon",
 		QueueLimit:    16 << 30,
-		MemoryLimit:   128 << 20, // B6.23
-		MirrorWindow:  16 << 20,  // measured: more gains nothing on a fast link and delays replication on a slow one
+		MemoryLimit:   128 << 20,  // B6.23
+		MirrorWindow:  1000 << 14, // 1000 mirror operations (B7.17); measured: more gains nothing on a fast link and delays replication on a slow one
 		NetworkRetry:  time.Second,
 		TargetRetry:   3 * time.Second, // the original's
 		RescanEvery:   10 * time.Minute,
@@ -77,8 +97,16 @@ func DefaultConfig() Config {
 		AutoRemirror:  RemirrorChecksum, // B7.45
 
 		AutoRemirrorRetry: 30 * time.Second, // B7.49
-		HoldGrace:         holder.DefaultGrace,
-		Watchdog:          holder.DefaultWatchdog,
+
+		LogFileBytes: 1 << 20, LogFiles: 5,
+		MirrorChunk:      mirror.DefaultBlockSize,
+		ReplicationRatio: 5,
+		ChecksumAll:      true, CalculateOnConnect: true, // both the original's
+		QueueAlert:     50, // B6.29
+		HeartbeatEvery: 3 * time.Second, HeartbeatTTL: 10 * time.Second,
+
+		HoldGrace: holder.DefaultGrace,
+		Watchdog:  holder.DefaultWatchdog,
 	}
 }
 
@@ -133,6 +161,7 @@ func (c *Config) Validate() error {
 	if c.AutoRemirrorRetry < 100*time.Millisecond {
 		bad("auto_remirror_retry", c.AutoRemirrorRetry, "at least 100ms")
 	}
+	c.validateSettings(bad)
 	for _, dir := range c.Mounts {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
 			bad("mounts", fmt.Sprintf("%q", dir), "an absolute path other than /")

@@ -15,10 +15,18 @@ import (
 // between runs follows hints and what came in across the border.
 
 // order asks for a run in place of the one ordered before.
-func (s *session) order(o mirror.Options) { s.orders.put(o) }
+func (s *session) order(o mirror.Options) {
+	if !s.c.replicationOff() {
+		s.orders.put(o)
+	}
+}
 
 // heal asks for a run that makes good what was lost, and leaves one that is ordered.
-func (s *session) heal() { s.orders.putHeal() }
+func (s *session) heal() {
+	if !s.c.replicationOff() {
+		s.orders.putHeal()
+	}
+}
 
 // driveMirror runs what is ordered, one after another.
 func (s *session) driveMirror(ctx context.Context) error {
@@ -57,7 +65,7 @@ func (s *session) follow(ctx context.Context, follower func(context.Context) err
 		s.heal()
 		select {
 		case <-ctx.Done():
-		case <-time.After(s.c.n.cfg.NetworkRetry):
+		case <-time.After(s.c.n.conf().NetworkRetry):
 		}
 	}
 }
@@ -78,7 +86,7 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 		o = repeated(o, s.wasEmpty)
 		select {
 		case <-ctx.Done():
-		case <-time.After(s.c.n.cfg.NetworkRetry):
+		case <-time.After(s.c.n.conf().NetworkRetry):
 		}
 	}
 }
@@ -185,28 +193,29 @@ func (s *session) fill(out *control.Connection) {
 	s.mu.Unlock()
 	busy := s.orders.busy()
 	last, _ := s.journal.Last()
-	paused, _ := s.c.valve.State()
-	out.Transmit = "Started"
-	switch {
-	case down:
-		out.Transmit = "Error"
-	case paused:
-		out.Transmit = "Paused"
-	}
+	out.Transmit = s.c.transmitWord(down)
 	out.Mirror, out.MirrorPercent = mirrorWords[p.State], p.Percent
 	out.MirrorFiles, out.MirrorBytes = int64(p.Files), int64(p.Sent)
 	if busy && out.Mirror == "Idle" {
 		out.Mirror = "Mirroring"
 	}
 	out.Replication = "Replicating"
+	if s.c.replicationOff() {
+		out.Replication, out.Mirror = "Stopped", "Remirror required"
+	}
 	out.SentBytes = int64(ts.WireBytes)
 	if last > a.Applied {
 		out.QueuedOps, out.QueuedBytes = uint64(last-a.Applied), int64(js.StoredBytes)+js.MemoryBytes
 	}
+	u := s.usage()
+	out.QueueLimit, out.QueuePercent = u.limit, u.percent
 	out.LagMS = float64(s.lag.now().Microseconds()) / 1000
 	out.TargetState = a.State
 	if down || a.State == "" {
 		out.TargetState = "Unreachable"
+	}
+	if down && s.link.Held() {
+		out.TargetState = "Unknown"
 	}
 	out.Capture, out.Fidelity, out.OrderKept = s.fidelity()
 	out.Epoch = epochText(s.epoch)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -23,7 +22,7 @@ const eventDir = "events"
 // openEvents begins the event log. A journal that cannot be opened is no reason not to
 // protect anything: then events go to the log only.
 func openEvents(cfg *Config, log *slog.Logger) *event.Log {
-	l, err := event.Open(event.Config{Dir: filepath.Join(cfg.Data, eventDir), Log: log})
+	l, err := event.Open(event.Config{Dir: cfg.logDir(), FileBytes: cfg.LogFileBytes, Files: cfg.LogFiles, Log: log})
 	if err != nil {
 		log.Error("event journal not opened, events are not kept", "err", err)
 		l, _ = event.Open(event.Config{Log: log}) // without a directory it cannot fail
@@ -128,7 +127,9 @@ func (c *Connection) linkEvent(up bool) {
 		c.cured(event.LinkLost)
 		return
 	}
-	c.alert(event.LinkLost, c.cfg.Target)
+	if !c.shut() { // else it is as ordered
+		c.alert(event.LinkLost, c.cfg.Target)
+	}
 }
 
 // transmitEvent: an operator pauses or resumes sending.

@@ -54,7 +54,7 @@ func (s *session) keepTail() *stream.Tail {
 			return nil
 		}
 	}
-	t, err := stream.NewTail(s.epoch, c.n.cfg.MemoryLimit, len(c.pairs))
+	t, err := stream.NewTail(s.epoch, c.n.conf().MemoryLimit, len(c.pairs))
 	if err == nil {
 		if err = s.keep(t); err != nil {
 			err = errors.Join(err, t.Close())

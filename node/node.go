@@ -36,28 +36,34 @@ func Version() string {
 func ConfigKeys() []string {
 	var keys []string
 	for f := range reflect.TypeFor[Config]().Fields() {
-		keys = append(keys, f.Tag.Get("mapstructure"))
+		if key := f.Tag.Get("mapstructure"); key != "-" {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }
 
 // Node is one running machine.
 type Node struct {
-	cfg   Config
+	cfg   Config // of the start; what settings change meanwhile is in conf
 	log   *slog.Logger
 	state *state
 	srv   *stream.Server
 	keys  *access.Keyring // who this machine is, and whom it knows
 	gate  *gate
 
+	settings *settingsFile          // what operators set
+	base     Config                 // of the start, without what is set
+	current  atomic.Pointer[Config] // n.cfg with what was set since
+
 	rotating sync.Mutex // one change of the key at a time
 
 	// flight is the list of files changed in place since the clean marks (clean.go).
 	flight *flight
 
-	holder  *holder.Client // keeps what outlives this process; nil: nothing does
-	leaving atomic.Bool    // another program takes over: what is held stays held
-	started time.Time
+	holder    *holder.Client // keeps what outlives this process; nil: nothing does
+	leaving   atomic.Bool    // another program takes over: what is held stays held
+	started   time.Time
 	replaced  chan struct{} // closed when successor is set
 	successor string        // program that goes on
 
@@ -97,17 +103,25 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	set, err := openSettings(cfg.Data, log)
+	if err != nil {
+		return nil, err
+	}
+	base := cfg
+	if err := set.apply(&cfg); err != nil {
+		return nil, err
+	}
 	st, err := openState(cfg.Data, log)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
+	n := &Node{cfg: cfg, base: base, settings: set, log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
 	if n.keys, err = access.Open(cfg.Data, cfg.Name); err != nil {
 		return nil, err
 	}
 	n.openHolder(holderBusy)
-	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: filepath.Join(cfg.Data, "queue"), Listen: cfg.Listen,
+	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: cfg.queueDir(), Listen: cfg.Listen,
 		Keys: n.keys, Admit: n.admit, Strict: cfg.Strict, MinFree: cfg.QueueFree}, log)
 	if err != nil {
 		n.leaving.Store(true) // what is held waits for a daemon that starts
@@ -170,6 +184,7 @@ func (n *Node) start() (stops []func(), err error) {
 		err = errors.Join(err, e)
 	}
 	n.wait.Go(func() { _ = n.srv.Run(n.ctx) })
+	n.wait.Go(func() { n.watchLimits(n.ctx) })
 	n.resumeCaptures() // applications wait meanwhile
 	n.resumeSessions()
 	n.serveResumed()

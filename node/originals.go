@@ -2,49 +2,37 @@ package node
 
 import (
 	"fmt"
-	"strconv"
+	"strings"
+
+	"understudy/settings"
 )
 
-// original is a setting of the original product under its own name and in its own unit.
-type original struct {
-	key  string
-	unit int64  // bytes in one of it; 0: taken as it is
-	end  string // what is written behind the number: the unit of a duration
-}
-
-// originals by their names in lower case; case does not matter.
-var originals = map[string]original{
-	"autoreconnect":         {key: "auto_reconnect"},
-	"autoremirror":          {key: "auto_remirror"},
-	"autoremirrorretry":     {key: "auto_remirror_retry", end: "s"},
-	"networkretry":          {key: "network_retry", end: "s"},
-	"tgretrylocked":         {key: "target_retry", end: "s"},
-	"tgexecutionretrylimit": {key: "target_retry_limit"},
-	"qjournalspacemax":      {key: "queue_limit", unit: 1 << 20},
-	"qjournalfreespacemin":  {key: "queue_free", unit: 1 << 20},
-	"qmemorybuffermax":      {key: "memory_limit", unit: 1 << 20},
-}
-
-// FromOriginals replaces settings under the original's names, which are keys of settings
-// in lower case, by those of ConfigKeys.
-func FromOriginals(settings map[string]any) error {
-	for name, o := range originals {
-		v, ok := settings[name]
-		if !ok {
-			continue
-		}
-		if _, both := settings[o.key]; both {
-			return fmt.Errorf("%s and %s: give one of them", name, o.key)
-		}
-		if o.unit > 0 || o.end != "" {
-			n, err := strconv.ParseInt(fmt.Sprint(v), 10, 33)
-			if err != nil || n < 0 {
-				return fmt.Errorf("%s: %v: a whole number, as in the original", name, v)
+// FromOriginals replaces settings under the original's names, which are keys of the
+// configuration file in lower case, by those of ConfigKeys. They are in the original's
+// units.
+func FromOriginals(config map[string]any) error {
+	for i := range settings.Table {
+		s := &settings.Table[i]
+		for _, name := range append([]string{s.Name}, s.Aliases...) {
+			v, ok := config[strings.ToLower(name)]
+			if !ok || s.Key == "" {
+				continue
 			}
-			v = strconv.FormatInt(n*max(o.unit, 1), 10) + o.end
+			if _, both := config[s.Key]; both {
+				return fmt.Errorf("%s and %s: give one of them", strings.ToLower(name), s.Key)
+			}
+			value, err := s.Parse(fmt.Sprint(v))
+			if err != nil {
+				return fmt.Errorf("%s: %v: as in the original, %s", strings.ToLower(name), v, s.Range())
+			}
+			cfg := Config{Listen: ":0"}
+			if err := cfg.set(s, value); err != nil {
+				return err
+			}
+			f, _ := cfg.field(s.Key)
+			config[s.Key] = f.Interface()
+			delete(config, strings.ToLower(name))
 		}
-		settings[o.key] = v
-		delete(settings, name)
 	}
 	return nil
 }

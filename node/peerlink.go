@@ -68,7 +68,7 @@ func (s *session) watchLink(ctx context.Context) error {
 					return err
 				}
 				s.c.note(err)
-				changed = closeAfter(ctx, s.c.n.cfg.NetworkRetry)
+				changed = closeAfter(ctx, s.c.n.conf().NetworkRetry)
 			} else {
 				if gen != 0 || !s.givenUp {
 					s.lostMirror()
@@ -148,6 +148,7 @@ func (t target) ask(ctx context.Context, subject string, query []byte) ([]byte, 
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute) // the target applies what is before it first
 	defer cancel()
+	t.s.c.limits.valve.Charge(len(query))
 	return t.s.link.Request(ctx, subject, query)
 }
 

@@ -34,6 +34,9 @@ const (
 	parkNot     parking = iota
 	parkConnect         // the operator connects
 	parkMirror          // the operator starts a mirror
+
+	parkTransmission // the operator starts transmission
+	parkReplication  // the operator starts replication
 )
 
 // reconnectMax is the longest wait before the next session of a connection whose queue
@@ -53,7 +56,7 @@ func autoDisconnected(err error) bool {
 // next decides what follows a session that ended, or did not open, with err: the wait
 // before the next, and what the operator has to do first.
 func (c *Connection) next(err error) (wait time.Duration, park parking) {
-	retry := c.n.cfg.NetworkRetry
+	retry := c.n.conf().NetworkRetry
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !autoDisconnected(err) || c.wentWell {
@@ -64,9 +67,9 @@ func (c *Connection) next(err error) (wait time.Duration, park parking) {
 	c.wentWell = false
 	switch {
 	case !autoDisconnected(err) || c.neverOpen:
-	case !c.n.cfg.AutoReconnect:
+	case !c.n.conf().AutoReconnect:
 		park = parkConnect
-	case c.n.cfg.AutoRemirror == RemirrorNone:
+	case c.n.conf().AutoRemirror == RemirrorNone:
 		park = parkMirror
 	}
 	return max(retry, c.delay), park
@@ -113,6 +116,10 @@ func (p parking) String() string {
 		return "auto-reconnect is off: disconnected until it is connected again"
 	case parkMirror:
 		return "auto-remirror is off: pending until a mirror is started"
+	case parkTransmission:
+		return "transmission is stopped: no queue is kept until it is started, then everything is compared"
+	case parkReplication:
+		return "replication is stopped: changes are not queued until it is started, then everything is compared"
 	}
 	return ""
 }
@@ -125,11 +132,33 @@ func (c *Connection) unpark(p parking, o *mirror.Options) bool {
 		return false
 	}
 	c.parked, c.ordered, c.failure = parkNot, o, nil
-	if p == parkConnect && c.n.cfg.AutoRemirror == RemirrorNone && o == nil {
+	if p == parkConnect && c.n.conf().AutoRemirror == RemirrorNone && o == nil {
 		c.parked = parkMirror // connected, and still without its mirror
 	}
 	c.signalLocked()
 	return true
+}
+
+// waitsByHand is what a connection without a session waits for because the operator
+// stopped it. A session that is resumed goes on.
+func (c *Connection) waitsByHand() parking {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.resumed != nil:
+	case c.noReplication:
+		return parkReplication
+	case c.mode == stoppedByHand && !c.fresh:
+		return parkTransmission
+	}
+	return parkNot
+}
+
+// unparkTransmission ends the waiting for a start of transmission.
+func (c *Connection) unparkTransmission() {
+	if c.transmission() != stoppedByHand {
+		c.unpark(parkTransmission, nil)
+	}
 }
 
 func (c *Connection) waitsFor() parking {
@@ -155,7 +184,7 @@ func (c *Connection) autoMirror() (o mirror.Options, ok bool) {
 	if !c.mirrored {
 		return o, false
 	}
-	switch c.n.cfg.AutoRemirror {
+	switch c.n.conf().AutoRemirror {
 	case RemirrorFull:
 		return mirror.Options{Mode: mirror.Full}, true
 	case RemirrorDiff:
@@ -167,7 +196,9 @@ func (c *Connection) autoMirror() (o mirror.Options, ok bool) {
 // fill shows a connection that waits for the operator.
 func (p parking) fill(out *control.Connection) {
 	switch p {
-	case parkConnect:
+	case parkConnect, parkTransmission:
+		out.Transmit = "Stopped"
+	case parkReplication:
 		out.Transmit = "Stopped"
 	case parkMirror:
 		out.Transmit, out.Replication = "Pending", "Pending"

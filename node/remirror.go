@@ -45,9 +45,9 @@ func (s *session) waitsLocked(a ack) bool {
 
 // remirror orders the difference mirror a target waits for (AutoRemirror).
 func (s *session) remirror(a ack) {
-	cfg := &s.c.n.cfg
+	cfg := s.c.n.conf()
 	s.mu.Lock()
-	due := cfg.AutoRemirror != RemirrorNone && s.waitsLocked(a) && s.mirror.Idle() &&
+	due := !s.c.replicationOff() && cfg.AutoRemirror != RemirrorNone && s.waitsLocked(a) && s.mirror.Idle() &&
 		s.again.due(time.Now(), cfg.NetworkRetry, cfg.AutoRemirrorRetry)
 	if a.Usable {
 		s.again = retry{}

@@ -39,6 +39,8 @@ type replica struct {
 	lastErr string
 	paused  bool
 	alert   event.ID // what holds up the applier; 0: nothing
+
+	queueUsed, queueLimit int64 // bytes of the queue, as of the last second
 }
 
 // stateDir is where the replica's catalog lives.
@@ -65,7 +67,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
-		RetryEvery: n.cfg.TargetRetry, RetryMax: n.cfg.TargetRetryLimit,
+		RetryEvery: n.conf().TargetRetry, RetryMax: n.conf().TargetRetryLimit,
 		OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
@@ -76,7 +78,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 	}
 	pos := r.app.Position()
 	r.recv, err = n.srv.OpenReceiver(ctx, stream.ReceiverConfig{Source: info.Source, Connection: info.Connection, Epoch: info.Epoch,
-		MaxBytes: n.cfg.QueueLimit, MirrorWindow: n.cfg.MirrorWindow, MirrorDone: pos.MirrorApplied, Log: r.log,
+		MaxBytes: n.conf().QueueLimit, MirrorWindow: n.conf().MirrorWindow, MirrorDone: pos.MirrorApplied, Log: r.log,
 		Applied: stream.Position{Frame: pos.Frame, Seq: pos.FrameLast, Chain: pos.Chain}})
 	if err != nil {
 		return nil, errors.Join(err, r.app.Close())

@@ -48,6 +48,8 @@ type session struct {
 	joinedAt uint64 // the link's generation when the target was asked last; 0: not yet
 	again    retry  // of mirrors the target asks for
 	linkDown bool
+
+	marking sync.Mutex // one change of the clean mark at a time
 }
 
 // newEpoch is a number no other session of any connection had or will have.
@@ -97,15 +99,16 @@ func (c *Connection) open(ctx context.Context) (_ *session, err error) {
 
 func (s *session) journalConfig(t *stream.Tail) stream.JournalConfig {
 	n := s.c.n
-	return stream.JournalConfig{Connection: s.c.key, Epoch: s.epoch, MaxBytes: n.cfg.QueueLimit, MemoryMax: n.cfg.MemoryLimit,
-		MirrorWindow: n.cfg.MirrorWindow, Tail: t, Log: s.c.log}
+	return stream.JournalConfig{Connection: s.c.key, Epoch: s.epoch, MaxBytes: n.conf().QueueLimit, MemoryMax: n.conf().MemoryLimit,
+		MirrorWindow: n.conf().MirrorWindow, Tail: t, Log: s.c.log}
 }
 
 // prepare makes the parts that need the journal and the link.
 func (s *session) prepare(t *stream.Tail) {
 	c := s.c
 	s.orders.tell(t, s.wasEmpty, &c.mirrors)
-	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: c.n.cfg.Name, Gate: c.valve}, c.log)
+	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: c.n.cfg.Name, Gate: c.valve,
+		MirrorWeight: c.n.conf().mirrorWeight()}, c.log)
 	s.mirror = mirror.New(s.mirrorConfig(), c.log)
 }
 
@@ -131,7 +134,7 @@ func (s *session) findCaptures() error {
 
 func (s *session) mirrorConfig() mirror.Config {
 	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
-		Busy: tellBusy(s.journal.Tail())}
+		Busy: tellBusy(s.journal.Tail()), BlockSize: int(s.c.n.conf().MirrorChunk)}
 	cfg.Touch, cfg.Durable = s.c.n.flight.Touch, s.durable()
 	cfg.EveryChange = true
 	for i, cap := range s.captures {
@@ -181,6 +184,7 @@ func (s *session) run(first *mirror.Options) error {
 	g.Go(func() error { return s.follow(ctx, s.mirror.Serve) })
 	g.Go(func() error { return s.follow(ctx, s.mirror.RunHints) })
 	g.Go(func() error { return s.watchLink(ctx) })
+	g.Go(func() error { return s.keepShut(ctx) })
 	g.Go(func() error { return s.lag.run(ctx, s.journal) })
 	g.Go(func() error { return s.keepClean(ctx) })
 	g.Go(func() error {
@@ -237,6 +241,9 @@ func (s *session) firstMirror() mirror.Options {
 // endedWell notes, when the node stops in good order, that the target has everything up
 // to now. It is called before the captures end.
 func (s *session) endedWell() {
+	if s.c.shut() || s.c.replicationOff() { // the target lacks what waits, or was never queued
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
 	at := time.Now().Add(-time.Second) // the coarse clock of file times
@@ -264,9 +271,7 @@ func (s *session) close() {
 	if s.journal != nil && s.journal.Tail() != nil {
 		s.journal.Tail().Kill() // before anything is missed
 	}
-	for _, f := range s.detach {
-		f()
-	}
+	s.unhook()
 	if s.link != nil {
 		s.link.Close()
 	}

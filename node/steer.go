@@ -214,6 +214,9 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 	if err != nil {
 		return err
 	}
+	if s.c.replicationOff() {
+		return control.Errorf(control.Refused, "start replication: it begins with a mirror", "replication of connection %d is stopped", req.ID)
+	}
 	switch req.Action {
 	case "pause":
 		s.mirror.Pause()
@@ -222,7 +225,7 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 	case "stop":
 		s.mirror.Stop()
 	case "start":
-		o, err := mirrorOptions(&req)
+		o, err := n.mirrorOptions(&req)
 		if err != nil {
 			return err
 		}
@@ -236,12 +239,13 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 }
 
 // mirrorOptions are those an operator asks for.
-func mirrorOptions(req *control.MirrorRequest) (mirror.Options, error) {
+func (n *Node) mirrorOptions(req *control.MirrorRequest) (mirror.Options, error) {
 	switch req.Mode {
 	case "", "full":
 		return mirror.Options{Mode: mirror.Full}, nil
 	case "diff":
-		return mirror.Options{Mode: mirror.Diff, Newer: req.Newer, Checksum: req.Checksum || req.ChecksumAll, ChecksumAll: req.ChecksumAll, AttributesOnly: req.Attributes}, nil
+		return mirror.Options{Mode: mirror.Diff, Newer: req.Newer, Checksum: req.Checksum || req.ChecksumAll,
+			ChecksumAll: req.ChecksumAll || req.Checksum && n.conf().ChecksumAll, AttributesOnly: req.Attributes}, nil
 	}
 	return mirror.Options{}, control.Errorf(control.BadRequest, "full or diff", "mirror mode %q", req.Mode)
 }
@@ -252,7 +256,7 @@ func (n *Node) mirrorPending(req *control.MirrorRequest) (done bool, err error) 
 	if err != nil || req.Action != "start" || c.waitsFor() != parkMirror {
 		return false, err
 	}
-	o, err := mirrorOptions(req)
+	o, err := n.mirrorOptions(req)
 	return err == nil && c.unpark(parkMirror, &o), err
 }
 
@@ -334,6 +338,9 @@ func (r *replica) status() control.Replica {
 	if a.Broken != "" {
 		out.LastError = a.Broken
 	}
+	r.mu.Lock()
+	out.QueuedBytes, out.QueueLimit = r.queueUsed, r.queueLimit
+	r.mu.Unlock()
 	for _, root := range r.info.Roots {
 		out.Paths = append(out.Paths, root.Path)
 	}
@@ -355,9 +362,9 @@ func (n *Node) resumeConnections() error {
 			return fmt.Errorf("connection %s to %s: %w", st.Set, st.Target, err)
 		}
 		switch {
-		case !n.cfg.AutoReconnect:
+		case !n.conf().AutoReconnect:
 			c.parked = parkConnect
-		case n.cfg.AutoRemirror == RemirrorNone && st.Mirrored:
+		case n.conf().AutoRemirror == RemirrorNone && st.Mirrored:
 			c.parked = parkMirror
 		}
 		n.mu.Lock()

@@ -35,6 +35,9 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"machine.list":   verb(n.listMachines),
 		"machine.add":    verb(n.addMachine),
 		"machine.remove": verb(n.removeMachine),
+		"setting.list":   verb(n.listSettings),
+		"setting.get":    verb(n.getSetting),
+		"setting.set":    verb(n.setSetting),
 		"session":        verb(n.session),
 		"pair.list":      verb(n.listPeers),
 		"pair.invite":    verb(n.invite),
@@ -67,9 +70,11 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
-		"transmission": verb(func(_ context.Context, r control.PauseRequest) (any, error) {
-			return nothing{}, n.pauseTransmission(r.ID, r.Pause)
-		}),
+		"transmission": verb(n.transmit),
+		"replication":  verb(n.replicates),
+		"schedule":     verb(n.getSchedule),
+		"schedule.set": verb(n.setSchedule),
+		"limit":        verb(n.setLimit),
 		"settle": verb(func(ctx context.Context, r control.SettleRequest) (any, error) {
 			wait := time.Duration(r.TimeoutMS) * time.Millisecond
 			if wait <= 0 || wait > maxSettle {
@@ -86,19 +91,4 @@ func (n *Node) serveControl() (stop func(), err error) {
 			return nothing{}, n.pauseTarget(ctx, r.Source, r.Pause)
 		}),
 	})
-}
-
-func (n *Node) pauseTransmission(id int, pause bool) error {
-	c, err := n.connection(id)
-	if err != nil {
-		return err
-	}
-	if pause {
-		c.valve.Pause()
-	} else {
-		c.valve.Resume()
-	}
-	c.transmitEvent(pause)
-	c.signal()
-	return nil
 }

@@ -27,13 +27,17 @@ func daemonCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "daemon",
 		Short: "run a node: source, target or both",
-		Long: `Run a node until SIGTERM. Settings come from the file, from the environment
-(UNDERSTUDY_NAME, UNDERSTUDY_DATA, ...) and from flags; the later wins.`,
+		Long: `Run a node until SIGTERM. Settings come from the file, from what was set
+with SET, from the environment (UNDERSTUDY_NAME, UNDERSTUDY_DATA, ...) and from flags;
+the later wins.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(v, file)
 			if err != nil {
 				return usageError{err}
+			}
+			if cmd.Flags().Changed("listen") {
+				cfg.Pinned = append(cfg.Pinned, "listen") // wins over what was set, as the environment does
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: logLevel(v.GetString("log_level"))}))
 			stopProfile, err := startProfile()
@@ -98,6 +102,11 @@ func loadConfig(v *viper.Viper, file string) (node.Config, error) {
 	}
 	if err := dec.Decode(settings); err != nil {
 		return cfg, fmt.Errorf("settings %s: %w", file, explainUnknown(err))
+	}
+	for _, key := range node.ConfigKeys() {
+		if os.Getenv("UNDERSTUDY_"+strings.ToUpper(key)) != "" {
+			cfg.Pinned = append(cfg.Pinned, key)
+		}
 	}
 	return completed(cfg)
 }

@@ -24,7 +24,7 @@ func (in *Interp) chooseSource(ctx context.Context, c *syntax.Call) (answer, err
 	if address != in.source {
 		in.set = "" // it belongs to the source
 	}
-	in.source, in.name = address, m.Node()
+	in.source, in.name, in.chosen = address, m.Node(), true
 	return said("Source: %s", in.name), nil
 }
 

@@ -8,6 +8,7 @@ func init() { // not in the declaration: HELP reads the table
 	handlers = map[string]handler{
 		"CONNECT": (*Interp).connect, "DISCONNECT": (*Interp).disconnect,
 		"ENVIRONMENT": (*Interp).environment, "EXIT": (*Interp).leave, "QUIT": (*Interp).leave,
+		"GET": (*Interp).getSetting, "SET": (*Interp).setSetting,
 		"GETENVSTR": (*Interp).getenvstr, "GETLOCAL": (*Interp).getLocal, "SETLOCAL": (*Interp).setLocal,
 		"HELP":        (*Interp).help,
 		"MACHINE ADD": (*Interp).machineAdd, "MACHINE REMOVE": (*Interp).machineRemove,
@@ -29,12 +30,11 @@ func init() { // not in the declaration: HELP reads the table
 
 // Hints of commands that are parsed now and carried out by a later version.
 const (
-	laterSettings = "settings are in the daemon's settings file; ops/sample.yml explains them"
-	laterMonitor  = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
-	laterLimits   = "bandwidth limits and schedules come with a later version; transmission pause and resume exist"
-	laterVerify   = "mirror start CON different, checksum compares and repairs"
-	laterModules  = "every node is both source and target"
-	laterStats    = "see: status con *"
+	laterMonitor = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
+	laterLimits  = "bandwidth limits and schedules come with a later version; transmission pause and resume exist"
+	laterVerify  = "mirror start CON different, checksum compares and repairs"
+	laterModules = "every node is both source and target"
+	laterStats   = "see: status con *"
 )
 
 // later has a hint for every command that this version only parses.
@@ -46,7 +46,6 @@ var later = map[string]string{
 	"MONITOR DISPLAY": laterMonitor, "MONITOR GET": laterMonitor, "MONITOR LIST": laterMonitor, "MONITOR MOVE": laterMonitor,
 	"MONITOR OPTION": laterMonitor, "MONITOR REMOVE": laterMonitor, "MONITOR SCRIPT ADD": laterMonitor, "MONITOR SCRIPT REMOVE": laterMonitor,
 	"MONITOR START": laterMonitor, "MONITOR STOP": laterMonitor, "MONITOR USE": laterMonitor,
-	"GET": laterSettings, "SET": laterSettings,
 	"LIMIT BANDWIDTH": laterLimits, "SCHEDULE CLEAR": laterLimits, "SCHEDULE DISABLE": laterLimits, "SCHEDULE ENABLE": laterLimits,
 	"SCHEDULE END": laterLimits, "SCHEDULE START": laterLimits, "SCHEDULE WINDOW": laterLimits,
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,

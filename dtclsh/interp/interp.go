@@ -49,6 +49,7 @@ type Interp struct {
 	local   map[string]Value // settings of the shell, by lower-case name
 	clients map[string]Client
 	source  string             // address of the current source; "" is the home node
+	chosen  bool               // SOURCE was given
 	name    string             // of the current source, "" before it was asked
 	target  string             // current target
 	set     string             // current replication set

@@ -12,6 +12,8 @@ const (
 	conIsNew = "the number of the connection"
 )
 
+var settingCodes = map[control.Code]Code{control.NotFound: BadOption, control.BadRequest: BadValue, control.Refused: BadValue}
+
 var noSet = map[control.Code]Code{control.NotFound: NoSet}
 
 // Commands is the table, by name.
@@ -36,7 +38,8 @@ var Commands = []Command{
 	{Name: "FAILOVER", Forms: []string{"FAILOVER <monitor:monitor>"}, Level: control.Admin,
 		Help: "let the target take over for a source now", Example: "failover nova"},
 	{Name: "GET", Forms: []string{"GET <option:setting>", "GET <option:setting> ON <machine:machine>", "GET <machine:machine> <option:setting>"}, Level: control.Monitor,
-		Help: "a setting of the source, else of the target", Returns: "the setting", Example: "$dir = get moveorphansdir"},
+		Help: "a setting of the source, else of the target", Note: "GET * lists all that have a meaning. docs/settings.md explains them.",
+		Returns: "the setting", Codes: settingCodes, Example: "$dir = get moveorphansdir"},
 	{Name: "GETENVSTR", Forms: []string{`GETENVSTR "(" <name> ")" [<variable:var>]`}, Aliases: []string{"GET ENV STR", "GET ENVSTR"},
 		Help: "an environment variable of the shell", Returns: "the text; empty if it is not set", Example: `$src = getenvstr "SRC_HOST"`},
 	{Name: "GETLOCAL", Forms: []string{"GETLOCAL <option:setting>"}, Aliases: []string{"GET LOCAL"},
@@ -124,7 +127,8 @@ var Commands = []Command{
 	{Name: "SCRIPT ADD", Forms: []string{"SCRIPT ADD <con:con> [SOURCE] {ON <target:machine> | MIRRORSTART = <script:path> | MIRRORSTOP = <script:path> | MIRRORCOMPLETE = <script:path> | ARGS = <args> | DELAY | NODELAY | INTERACT | NOINTERACT}"}, Level: control.Admin,
 		Help: "run a script on the target when a mirror starts, stops or is complete", Example: `script add $con on orion mirrorcomplete = "/opt/ha/done.sh" delay`},
 	{Name: "SET", Forms: []string{"SET <option:setting> = <value>", "SET <option:setting> = <value> ON <machine:machine>", "SET <machine:machine> <option:setting> = <value>"}, Level: control.Admin,
-		Help: "change a setting of the source, else of the target", Example: "set autoreconnect = 1"},
+		Help: "change a setting of the source, else of the target", Note: "It is kept over restarts. The answer says whether it counts at once, after a restart of the daemon, or has no effect here, and why. The value DEFAULT takes back what was set.",
+		Codes: settingCodes, Example: "set autoreconnect = 1"},
 	{Name: "SETLOCAL", Forms: []string{"SETLOCAL <option:setting> = <value>"}, Aliases: []string{"SET LOCAL"}, Help: "change a setting of the shell itself, for this session", Example: "setlocal waitunit = 1000"},
 	{Name: "SETTLE", Forms: []string{"SETTLE <con:cons>"}, Level: control.Monitor, Codes: map[control.Code]Code{control.NotReady: ConFailed},
 		Help: "wait until everything captured before now is applied on the target", Example: "settle $con"},

@@ -59,6 +59,7 @@ var allowed = map[string][]string{
 	"internal/testdamage": {},
 	"internal/testfuse":   {},
 	"internal/testnode":   {"*"},
+	"internal/testterm":   {},
 	"internal/arch":       {},
 }
 
