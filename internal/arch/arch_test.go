@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"stream":              {"fileop", "internal/access", "internal/checked", "internal/failpoint"},
 	"applier":             {"fileop", "internal/bootid", "internal/digest", "internal/failpoint", "internal/fsx", "internal/idlog"},
 	"mirror":              {"fileop", "internal/digest"},
+	"failover":            {"internal/atomicfile", "internal/failpoint"},
 	"repset":              {},
 	"settings":            {},
 	"schedule":            {},

@@ -12,6 +12,9 @@ type Side string
 const (
 	Source Side = "source"
 	Target Side = "target"
+
+	// Failover is the target too, while it takes over or gives back.
+	Failover Side = "failover"
 )
 
 // Point is a moment at which the process can be ended.
@@ -41,6 +44,13 @@ const (
 	RewindAfter    Point = "rewind.after"    // it did, nothing says so yet
 	MirrorBefore   Point = "mirror.before"   // a mirror record is about to be applied
 	MirrorAfter    Point = "mirror.after"    // it was
+
+	TakeoverBefore Point = "takeover.before" // a step of a takeover is written down and about to be done
+	TakeoverAfter  Point = "takeover.after"  // it was done
+	AddressBefore  Point = "address.before"  // an address is written down and about to be added
+	AddressAfter   Point = "address.after"   // it was added
+	FailbackBefore Point = "failback.before" // a step of a failback is written down and about to be done
+	FailbackAfter  Point = "failback.after"  // it was done
 )
 
 var points = map[Point]Side{
@@ -49,6 +59,8 @@ var points = map[Point]Side{
 	ApplyBefore: Target, ApplyAfter: Target, SyncBefore: Target, SyncAfter: Target, PositionBefore: Target, PositionAfter: Target,
 	ConfirmBefore: Target, ConfirmAfter: Target, PurgeBefore: Target, PurgeAfter: Target, RewindBefore: Target, RewindAfter: Target,
 	MirrorBefore: Target, MirrorAfter: Target,
+	TakeoverBefore: Failover, TakeoverAfter: Failover, AddressBefore: Failover, AddressAfter: Failover,
+	FailbackBefore: Failover, FailbackAfter: Failover,
 }
 
 // Points lists all points, sorted.

@@ -1,0 +1,106 @@
+package failover
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Types of ICMP and ICMPv6 echo.
+const (
+	echoRequest, echoReply   = 8, 0
+	echoRequest6, echoReply6 = 128, 129
+	pingBytes                = 8 + 16 // header, token
+)
+
+// ping is an ICMP echo probe. A token of its own tells its answers from those to others,
+// and from answers to a prober before it.
+type ping struct {
+	conn    *net.IPConn
+	v6      bool
+	token   [16]byte
+	seq     uint16
+	answers chan struct{}
+	done    sync.WaitGroup
+}
+
+func newPing(ip netip.Addr) (*ping, error) {
+	network := "ip4:icmp"
+	if ip.Is6() {
+		network = "ip6:ipv6-icmp"
+	}
+	conn, err := net.DialIP(network, nil, &net.IPAddr{IP: ip.AsSlice()})
+	if err != nil {
+		return nil, fmt.Errorf("ping %s: %w", ip, err)
+	}
+	p := &ping{conn: conn, v6: ip.Is6(), answers: make(chan struct{}, 1)}
+	_, _ = rand.Read(p.token[:])
+	p.done.Go(p.read)
+	return p, nil
+}
+
+// Send asks once. That the host cannot be reached is no error but no answer; errors say
+// that nothing was asked.
+func (p *ping) Send() error {
+	p.seq++
+	b := make([]byte, pingBytes)
+	b[0] = echoRequest
+	if p.v6 {
+		b[0] = echoRequest6
+	}
+	copy(b[4:6], p.token[:2])
+	binary.BigEndian.PutUint16(b[6:], p.seq)
+	copy(b[8:], p.token[:])
+	if !p.v6 { // the kernel does it for ICMPv6
+		binary.BigEndian.PutUint16(b[2:], onesSum(b))
+	}
+	return asked(p.conn.Write(b))
+}
+
+// asked tells whether a request that was not sent counts as asked: one on a segment where
+// nobody answers for the address does.
+func asked(_ int, err error) error {
+	if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EHOSTDOWN) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil
+	}
+	return err
+}
+
+func (p *ping) Answers() <-chan struct{} { return p.answers }
+
+func (p *ping) Close() {
+	_ = p.conn.Close()
+	p.done.Wait()
+}
+
+// read takes answers until the socket is closed.
+func (p *ping) read() {
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := p.conn.ReadFromIP(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err == nil && p.answer(buf[:n]) {
+			select {
+			case p.answers <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// answer reports whether b answers a request of this prober.
+func (p *ping) answer(b []byte) bool {
+	want := byte(echoReply)
+	if p.v6 {
+		want = echoReply6
+	}
+	return len(b) == pingBytes && b[0] == want && b[1] == 0 && [16]byte(b[8:24]) == p.token
+}

@@ -1,0 +1,281 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"understudy/internal/failpoint"
+)
+
+// sentry is one monitor at work. One goroutine runs it; the manager's callers change its
+// record and wake it.
+type sentry struct {
+	m      *Manager
+	source string
+	wake   chan struct{}
+	gone   chan struct{} // closed when the monitor is deleted
+	done   chan struct{} // closed when run has ended
+
+	mu      sync.Mutex // guards what follows
+	rec     record
+	watched map[string]*watched // by IP
+	light   Light
+	pending string // why a decision is awaited; "": none is
+	refused bool   // a takeover was declined, or stopped, since the source answered last
+	changed chan struct{}
+}
+
+func (m *Manager) newSentry(r record) *sentry {
+	return &sentry{m: m, source: r.Monitor.Source, rec: r, light: Online, wake: make(chan struct{}, 1), gone: make(chan struct{}),
+		done: make(chan struct{}), changed: make(chan struct{}), watched: map[string]*watched{}}
+}
+
+// current is a copy of the record.
+func (s *sentry) current() record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rec.clone()
+}
+
+// change changes the record and makes that durable before it returns. If it cannot be
+// written, the change stands in memory all the same: a takeover goes on with a full disk.
+func (s *sentry) change(f func(*record)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.rec)
+	s.announceChange()
+	return s.rec.write(s.m.dir)
+}
+
+// announceChange wakes those who wait for a change. s.mu is held.
+func (s *sentry) announceChange() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *sentry) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the monitor's life.
+func (s *sentry) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-s.gone:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for ctx.Err() == nil {
+		r := s.current()
+		switch {
+		case r.Phase == FailingOver:
+			s.takeOver(ctx)
+		case r.Phase == FailedOver:
+			s.hold(ctx)
+		case r.Phase == FailingBack:
+			s.failBack(ctx)
+		case r.Started:
+			s.watch(ctx)
+		default:
+			select {
+			case <-ctx.Done():
+			case <-s.wake:
+			}
+		}
+	}
+}
+
+// takeOver does the steps of a takeover, or goes on with them.
+func (s *sentry) takeOver(ctx context.Context) {
+	s.m.host.Tell(TakeoverBegins, s.source, s.source)
+	s.m.host.Cured(s.source, DecisionAwaited)
+	err := s.perform(ctx, takeoverSteps, failpoint.TakeoverBefore, failpoint.TakeoverAfter)
+	switch {
+	case ctx.Err() != nil:
+		return // the next start goes on
+	case err != nil:
+		s.stopped(err)
+		return
+	}
+	s.mu.Lock()
+	s.pending = ""
+	s.mu.Unlock()
+	if err := s.change(func(r *record) { r.Phase, r.Step, r.Since = FailedOver, "", time.Now() }); err != nil {
+		s.trouble("record", err)
+	}
+	s.m.host.Tell(TakeoverDone, s.source, s.source)
+	s.m.host.Tell(TakeoverComplete, s.source, s.source)
+	if n := len(s.current().Errors); n > 0 {
+		s.m.host.Tell(TakeoverErrors, s.source, s.source, n)
+	}
+}
+
+// stopped: a step forbade to go on. A person may force it.
+func (s *sentry) stopped(why error) {
+	s.m.host.Unseal(s.source)
+	_ = s.change(func(r *record) {
+		r.Phase, r.Step, r.Order, r.Skip = Watching, "", Order{}, nil
+		r.Sealed, r.Restore, r.Replicas = false, false, nil
+	})
+	s.await(why.Error())
+}
+
+// await shows that a person has to decide.
+func (s *sentry) await(why string) {
+	s.mu.Lock()
+	s.pending, s.refused = why, true
+	s.announceChange()
+	s.mu.Unlock()
+	s.m.host.Alert(DecisionAwaited, s.source, s.source, why)
+}
+
+// failBack gives the source its identity back.
+func (s *sentry) failBack(ctx context.Context) {
+	if s.perform(ctx, failbackSteps, failpoint.FailbackBefore, failpoint.FailbackAfter) != nil {
+		return
+	}
+	err := s.change(func(r *record) {
+		r.Phase, r.Step, r.Taken, r.Skip = Watching, "", nil, nil
+		r.Started, r.Await = r.Started && !r.Order.Stop, true
+		r.Order = Order{}
+		r.Sealed = r.Restore
+	})
+	if err != nil {
+		s.trouble("record", err)
+	}
+	s.mu.Lock()
+	s.pending, s.refused, s.light = "", false, Online
+	s.mu.Unlock()
+	s.m.host.Tell(FailbackDone, s.source, s.source)
+}
+
+// Announcements: bursts of five now and after five seconds, since single frames get lost
+// and switches may still be learning; then every minute. A look whether somebody else
+// claims an address comes more often.
+const (
+	burst        = 5
+	burstSpacing = 200 * time.Millisecond
+	secondBurst  = 5 * time.Second
+	refreshEvery = time.Minute
+	lookEvery    = 15 * time.Second
+)
+
+// hold keeps what was taken over until it is given back. After a restart of the machine
+// the addresses are added again, if nobody else has them by now.
+func (s *sentry) hold(ctx context.Context) {
+	s.reclaim(ctx)
+	begun := time.Now()
+	sent, refreshed, looked := 0, begun, begun
+	tick := time.NewTicker(burstSpacing)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+			if s.current().Phase != FailedOver {
+				return
+			}
+		case now := <-tick.C:
+			due := sent < burst || sent < 2*burst && now.Sub(begun) >= secondBurst || now.Sub(refreshed) >= refreshEvery
+			if now.Sub(looked) >= lookEvery {
+				looked = now
+				if s.contested(ctx) {
+					sent, begun, due = 0, now, true
+				}
+			}
+			if due {
+				sent, refreshed = sent+1, now
+				for _, t := range s.current().Taken {
+					_, _ = s.m.net.Announce(t.NIC, t.Prefix.Addr()) // the first one told what goes wrong
+				}
+			}
+		}
+	}
+}
+
+// contested reports whether somebody else answers for an address that was taken over.
+func (s *sentry) contested(ctx context.Context) (found bool) {
+	for _, t := range s.current().Taken {
+		if !t.Ours {
+			continue
+		}
+		mac, answered, err := s.m.net.Probe(ctx, t.NIC, t.Prefix.Addr())
+		if err == nil && answered {
+			s.m.host.Alert(Contested, s.source, t.Prefix.Addr(), mac)
+			found = true
+		}
+	}
+	if !found {
+		s.m.host.Cured(s.source, Contested)
+	}
+	return found
+}
+
+// reclaim adds what is missing of the addresses taken over.
+func (s *sentry) reclaim(ctx context.Context) {
+	nics, err := s.m.net.NICs()
+	if err != nil {
+		s.trouble("addresses", err)
+		return
+	}
+	for _, t := range s.current().Taken {
+		if !t.Ours || holds(nics, t.Prefix.Addr()) {
+			continue
+		}
+		mac, answered, err := s.m.net.Probe(ctx, t.NIC, t.Prefix.Addr())
+		switch {
+		case ctx.Err() != nil:
+			return
+		case answered:
+			s.m.host.Alert(Contested, s.source, t.Prefix.Addr(), mac)
+			continue
+		case err == nil:
+			err = s.m.net.Add(t.NIC, t.Prefix)
+		}
+		if err != nil {
+			s.trouble("addresses", err)
+			continue
+		}
+		s.m.host.Tell(AddressAdded, s.source, t.Prefix.Addr(), t.Prefix.Bits(), t.NIC)
+	}
+}
+
+// until waits until ok says so of the record, looking again at every change.
+func (s *sentry) until(ctx context.Context, ok func(r *record, pending string) bool) error {
+	for {
+		s.mu.Lock()
+		changed, enough := s.changed, ok(&s.rec, s.pending)
+		s.mu.Unlock()
+		if enough {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.done:
+			return errors.New("the daemon stops; the takeover goes on when it is started again")
+		case <-changed:
+		}
+	}
+}
+
+// sorted are the watched addresses in the order of the monitor.
+func (s *sentry) lights() (out []Light) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watched {
+		out = append(out, w.light())
+	}
+	slices.Sort(out)
+	return out
+}

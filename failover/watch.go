@@ -1,0 +1,100 @@
+package failover
+
+import "time"
+
+// requestsPerInterval is how many requests are sent in one interval. One lost packet then
+// is not a missed interval: of 20 requests in a time to fail of 4 intervals, with 30 % of
+// the packets lost both ways, all are lost once in 700 000 times.
+const requestsPerInterval = 5
+
+// Light is the colour of a watched address or machine (F55).
+type Light string
+
+// The lights.
+const (
+	Online  Light = "online"  // green
+	Caution Light = "caution" // yellow: a quarter of the time to fail passed in silence
+	Failed  Light = "failed"  // red
+)
+
+// Countdown is the time to fail of one address. It is a plain value: the caller says what
+// time it is, on a clock that is never set.
+type Countdown struct {
+	Timeout time.Duration // interval times missed
+	Pace    time.Duration // between requests
+
+	silent time.Duration // without an answer to requests that were sent and listened for
+	last   time.Duration // when Step was called last
+	begun  bool
+}
+
+// NewCountdown begins a full one.
+func NewCountdown(a Address) Countdown {
+	return Countdown{Timeout: a.Timeout(), Pace: a.Interval() / requestsPerInterval}
+}
+
+// Step goes on to now. asked says that a request was sent at the step before, answered that
+// an answer came since. Silence counts at most one pace for each request, however late the
+// step comes: whoever did not ask cannot have missed an answer.
+func (c *Countdown) Step(now time.Duration, asked, answered bool) {
+	passed := min(now-c.last, c.Pace)
+	c.last = now
+	switch {
+	case answered:
+		c.silent = 0
+	case c.begun && asked && passed > 0:
+		c.silent += passed
+	}
+	c.begun = true
+}
+
+// Left is the time to fail.
+func (c *Countdown) Left() time.Duration { return max(c.Timeout-c.silent, 0) }
+
+// Back sets the countdown to where caution begins, if it is beyond that.
+func (c *Countdown) Back() { c.silent = min(c.silent, c.Timeout/4) }
+
+// Light of the address.
+func (c *Countdown) Light() Light {
+	switch {
+	case c.silent >= c.Timeout:
+		return Failed
+	case c.silent >= c.Timeout/4: // F55: 25 % of the whole timeout
+		return Caution
+	}
+	return Online
+}
+
+// Decide is the light of the machine, by those of its watched addresses (F10). With none
+// it is online: nothing is known.
+func Decide(trigger string, lights []Light) Light {
+	worst, best := Online, Failed
+	for _, l := range lights {
+		worst, best = max2(worst, l), min2(best, l)
+	}
+	switch {
+	case len(lights) == 0:
+		return Online
+	case trigger == TriggerAny:
+		return worst
+	case best != Failed && worst != Online:
+		return Caution // something is silent, the machine is not
+	}
+	return best
+}
+
+var severity = map[Light]int{Online: 0, Caution: 1, Failed: 2}
+
+func max2(a, b Light) Light {
+	if severity[b] > severity[a] {
+		return b
+	}
+	return a
+}
+
+func min2(a, b Light) Light {
+	if severity[b] < severity[a] {
+		return b
+	}
+	return a
+}

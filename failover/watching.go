@@ -1,0 +1,255 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// watched is one address under watch.
+type watched struct {
+	a  Address
+	mu sync.Mutex // guards what follows
+
+	count Countdown
+	heard bool  // it answered since the watch began
+	err   error // why nothing is asked; nil: it is
+}
+
+func (w *watched) light() Light {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count.Light()
+}
+
+// watch asks the source until the monitor is stopped, or the takeover begins.
+func (s *sentry) watch(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	defer func() {
+		cancel()
+		wait.Wait()
+		s.mu.Lock()
+		s.watched, s.light = map[string]*watched{}, Online
+		s.announceChange()
+		s.mu.Unlock()
+	}()
+	r := s.current()
+	news := make(chan struct{}, 1)
+	for _, a := range r.Monitor.Addresses {
+		if !a.Watch {
+			continue
+		}
+		w := &watched{a: a, count: NewCountdown(a)}
+		s.mu.Lock()
+		s.watched[a.IP().String()] = w
+		s.mu.Unlock()
+		wait.Go(func() { s.ask(ctx, w, r.Await, news) })
+	}
+	generation := r.Monitor.Generation
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+			if r := s.current(); !r.Started || r.Phase != Watching || r.Monitor.Generation != generation {
+				return
+			}
+		case <-news:
+			if s.judge(ctx) {
+				return
+			}
+		}
+	}
+}
+
+// ask sends requests to one address and counts.
+func (s *sentry) ask(ctx context.Context, w *watched, await bool, news chan<- struct{}) {
+	var p Prober
+	defer func() {
+		if p != nil {
+			p.Close()
+		}
+	}()
+	begun, asked := time.Now(), false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var answers <-chan struct{}
+		if p != nil {
+			answers = p.Answers()
+		}
+		answered := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-answers:
+			answered = true
+		case <-timer.C:
+			select {
+			case <-answers: // it came while nobody looked
+				answered = true
+			default:
+			}
+		}
+		w.mu.Lock()
+		w.heard = w.heard || answered
+		w.count.Step(time.Since(begun), asked && (w.heard || !await), answered)
+		w.mu.Unlock()
+		select {
+		case news <- struct{}{}:
+		default:
+		}
+		if answered {
+			continue // the timer still runs
+		}
+		var err error
+		if p == nil {
+			p, err = s.m.prober(s.source, w.a)
+		}
+		if err == nil {
+			err = p.Send()
+		}
+		asked = err == nil
+		w.mu.Lock()
+		w.err = err
+		w.mu.Unlock()
+		timer.Reset(w.count.Pace)
+	}
+}
+
+// judge looks at the lights and acts: it reports whether a takeover begins.
+func (s *sentry) judge(ctx context.Context) bool {
+	now := Decide(s.current().Monitor.Trigger, s.lights())
+	s.mu.Lock()
+	before, refused := s.light, s.refused
+	s.light = now
+	if now == Online {
+		s.pending, s.refused = "", false
+	}
+	if before != now {
+		s.announceChange()
+	}
+	await := now == Online && s.rec.Await && len(s.watched) > 0
+	s.mu.Unlock()
+	if await && s.answering() {
+		_ = s.change(func(r *record) { r.Await = false })
+	}
+	switch {
+	case now == Online && before != Online:
+		s.m.host.Cured(s.source, DecisionAwaited, SourceSilent, TargetIsolated)
+	case now != Online && before == Online:
+		s.m.host.Alert(SourceSilent, s.source, s.source)
+	}
+	if now != Failed || refused {
+		return false
+	}
+	return s.trigger(ctx)
+}
+
+// answering reports whether some watched address answered since the watch began.
+func (s *sentry) answering() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watched {
+		w.mu.Lock()
+		heard := w.heard
+		w.mu.Unlock()
+		if heard {
+			return true
+		}
+	}
+	return false
+}
+
+// trigger: the source has failed. It reports whether the takeover begins now.
+func (s *sentry) trigger(ctx context.Context) bool {
+	r := s.current()
+	if err := s.isolated(ctx, &r); err != nil {
+		s.countAgain(err)
+		return false
+	}
+	if len(r.Monitor.Witnesses) > 0 && !s.stillFailed(ctx, &r) {
+		return false
+	}
+	s.m.host.Tell(SourceFailed, s.source, s.source)
+	if !r.Monitor.Automatic {
+		s.await("manual intervention is on")
+		return false
+	}
+	if err := s.m.host.Usable(s.source); err != nil {
+		s.await("the data is not usable: " + err.Error())
+		return false
+	}
+	s.begin(Order{})
+	return true
+}
+
+// stillFailed waits for one more request that nobody answers. The line of this machine may
+// have healed just now: then the witness answered first, and the source answers next.
+func (s *sentry) stillFailed(ctx context.Context, r *record) bool {
+	var pace time.Duration
+	for _, a := range r.Monitor.Addresses {
+		if a.Watch {
+			pace = max(pace, a.Interval()/requestsPerInterval)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(pace + min(pace, 50*time.Millisecond)):
+	}
+	return Decide(r.Monitor.Trigger, s.lights()) == Failed
+}
+
+// countAgain: it is this machine that is cut off, so its silence proves nothing. The
+// countdown goes back to where caution begins.
+func (s *sentry) countAgain(why error) {
+	s.mu.Lock()
+	for _, w := range s.watched {
+		w.mu.Lock()
+		w.count.Back()
+		w.mu.Unlock()
+	}
+	s.pending = why.Error()
+	s.announceChange()
+	s.mu.Unlock()
+	s.m.host.Alert(TargetIsolated, s.source, s.source, why)
+}
+
+// isolated says why it may be this machine that is cut off: a network card without a
+// carrier, or no witness that answers.
+func (s *sentry) isolated(ctx context.Context, r *record) error {
+	nics, err := s.m.net.NICs()
+	if err != nil {
+		return err
+	}
+	for _, a := range r.moving() {
+		if nic, _, ok := place(nics, a); ok && !nic.Up {
+			return fmt.Errorf("network card %s of this machine has no carrier", nic.Name)
+		}
+	}
+	if len(r.Monitor.Witnesses) == 0 {
+		return nil
+	}
+	if !s.m.anyAnswers(ctx, r.Monitor.Witnesses) {
+		return fmt.Errorf("none of %d witnesses answers: it may be this machine that is cut off", len(r.Monitor.Witnesses))
+	}
+	return nil
+}
+
+// begin starts a takeover; run does it.
+func (s *sentry) begin(o Order) {
+	err := s.change(func(r *record) {
+		r.Phase, r.Step, r.Order, r.Since = FailingOver, takeoverSteps[0].name, o, time.Now()
+		r.Taken, r.Skip, r.Errors = nil, nil, nil
+	})
+	s.mu.Lock()
+	s.pending, s.refused = "", false
+	s.mu.Unlock()
+	if err != nil {
+		s.trouble("record", err)
+	}
+	s.poke()
+}
