@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,12 +110,15 @@ func TestHostileSourceHearsNothing(t *testing.T) {
 // TestDropEndsSessionsAtOnce: sessions of a caller end, also one that is just let in.
 func TestDropEndsSessionsAtOnce(t *testing.T) {
 	keys := testKeys()
-	admitted, goOn := make(chan struct{}), make(chan struct{})
-	slow := false
+	admitted, goOn := make(chan struct{}, 1), make(chan struct{})
+	var slow atomic.Bool
 	s := startServer(t, ServerConfig{Name: "beta", Listen: "127.0.0.1:0", Keys: keys.beta, Admit: func(_ context.Context, a access.Attempt) (Grant, error) {
 		name, _ := keys.beta.Meet(a.Key)
-		if slow {
-			close(admitted)
+		if slow.Load() { // asked once for each connection of a link
+			select {
+			case admitted <- struct{}{}:
+			default:
+			}
 			<-goOn
 		}
 		return PeerGrant(access.Caller{Kind: access.Machine, Name: name, Key: a.Key}, "beta"), nil
@@ -126,7 +130,7 @@ func TestDropEndsSessionsAtOnce(t *testing.T) {
 	}
 	l.Close()
 	eventually(t, "sessions to end", func() bool { return len(s.Callers()) == 0 })
-	slow = true
+	slow.Store(true)
 	result := make(chan error, 1)
 	go func() {
 		l, err := Dial(context.Background(), linkTo(s.Addr().String()))
@@ -135,12 +139,17 @@ func TestDropEndsSessionsAtOnce(t *testing.T) {
 		}
 		result <- err
 	}()
-	<-admitted
+	select {
+	case <-admitted:
+	case <-time.After(deadline):
+		t.Fatal("nobody was asked")
+	}
 	s.Drop(func(c access.Caller) bool { return c.Name == "alpha" })
 	close(goOn)
 	if err := <-result; !errors.Is(err, ErrRefused) {
 		t.Fatalf("one that was being let in: %v", err)
 	}
+	eventually(t, "nobody to be in", func() bool { return len(s.Callers()) == 0 })
 }
 
 // TestStrangersGetNothing: what is no TLS, no introduction or too much of it ends, and
