@@ -22,7 +22,7 @@ func textClient(ctx context.Context, o options, d *dialer, in io.Reader, out, er
 	if history := console.HistoryFile(os.Getenv); history != "" {
 		logFile = filepath.Join(filepath.Dir(history), "dtclsh_client.log")
 	}
-	screen := tui.New(tui.Config{In: in, Out: out, Env: os.Environ(), LogFile: logFile, Dial: d.dial})
+	screen := tui.New(tui.Config{In: in.(*os.File), Out: out.(*os.File), Env: os.Environ(), LogFile: logFile, Dial: d.dial})
 	d.ask = func(question string) (string, error) { return screen.Ask(question, true) }
 	d.line = func(question string) (string, error) { return screen.Ask(question, false) }
 	sh := interp.New(interp.Config{Dial: d.dial, Login: d.login, Forget: d.forget, Out: screen.Answers(), Err: screen.Troubles(), StopOnError: o.stop,

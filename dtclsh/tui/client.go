@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,8 +16,7 @@ import (
 
 // Config of a text client. LogFile may be left out.
 type Config struct {
-	In      io.Reader
-	Out     io.Writer
+	In, Out *os.File // a terminal
 	Env     []string // TERM, COLORTERM and NO_COLOR say what the terminal can do
 	LogFile string   // where ClientLog keeps what is typed; "": nowhere
 	// Dial connects to a machine as interp.Config.Dial does; several goroutines call it.
@@ -28,12 +28,14 @@ type Config struct {
 type Client struct {
 	cfg     Config
 	program *tea.Program
+	input   *gate
 	jobs    chan job
 	place   atomic.Pointer[place] // of the current source; nil before it was asked
 	moved   [2]chan struct{}      // one for each follower: place is another
 
 	mu     sync.Mutex
 	cancel context.CancelFunc // of the running job
+	hasty  bool               // Ctrl-C came before the job began
 	ctx    context.Context    // of the running job, or of Run
 }
 
@@ -42,9 +44,9 @@ type place struct{ address, name string }
 
 // New makes a client that shows nothing yet.
 func New(cfg Config) *Client {
-	c := &Client{cfg: cfg, jobs: make(chan job, 1), moved: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}, ctx: context.Background()}
+	c := &Client{cfg: cfg, input: &gate{File: cfg.In}, jobs: make(chan job, 1), moved: [2]chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}, ctx: context.Background()}
 	m := &model{client: c, past: &history{}}
-	c.program = tea.NewProgram(m, tea.WithInput(cfg.In), tea.WithOutput(cfg.Out), tea.WithEnvironment(cfg.Env), tea.WithoutSignalHandler())
+	c.program = tea.NewProgram(m, tea.WithInput(c.input), tea.WithOutput(cfg.Out), tea.WithEnvironment(cfg.Env), tea.WithoutSignalHandler())
 	return c
 }
 
@@ -55,7 +57,7 @@ func (c *Client) Run(ctx context.Context, in *interp.Interp) error {
 	c.mu.Lock()
 	c.ctx = ctx
 	c.mu.Unlock()
-	defer context.AfterFunc(ctx, c.program.Quit)()
+	defer context.AfterFunc(ctx, c.leave)()
 	var group sync.WaitGroup
 	group.Go(func() { c.work(ctx, in) })
 	group.Go(func() { c.followStatus(ctx) })
@@ -67,6 +69,23 @@ func (c *Client) Run(ctx context.Context, in *interp.Interp) error {
 		return nil
 	}
 	return err
+}
+
+// leave ends Run.
+func (c *Client) leave() { c.program.Send(leaveMsg{}) }
+
+// gate is the terminal's input. Once it is closed nothing more is read: what bubbletea
+// reads while it ends would hold a goroutine of it for ever.
+type gate struct {
+	*os.File
+	closed atomic.Bool
+}
+
+func (g *gate) Read(b []byte) (int, error) {
+	if g.closed.Load() {
+		return 0, io.EOF
+	}
+	return g.File.Read(b)
 }
 
 // Answers takes what commands answer.

@@ -18,7 +18,7 @@ func (m *model) key(k tea.KeyPressMsg) tea.Cmd {
 		m.interruptKey()
 	case "ctrl+d":
 		if len(m.line.text) == 0 && m.typed == "" {
-			return tea.Quit
+			return m.leave()
 		}
 		m.line.edit("delete")
 	case "ctrl+z":
@@ -63,7 +63,8 @@ func (m *model) enterKey() {
 
 // interruptKey ends what runs, or else drops what is typed.
 func (m *model) interruptKey() {
-	if m.client.interrupt() {
+	if m.busy {
+		m.client.interrupt()
 		return
 	}
 	m.typed = ""

@@ -90,7 +90,8 @@ type (
 		list       []string
 		tail       string
 	}
-	doneMsg struct{} // the job is over
+	doneMsg  struct{} // the job is over
+	leaveMsg struct{}
 )
 
 // Init starts nothing: the client's goroutines run already.
@@ -107,7 +108,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.paste(msg.Content)
 	case textMsg:
 		for _, l := range msg.lines {
-			m.add(row{kind: msg.kind, text: clean(l, true)})
+			m.add(row{kind: msg.kind, text: l})
 		}
 	case progressMsg:
 		m.progress = clean(string(msg), true)
@@ -121,10 +122,21 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		m.ask(msg)
 	case completedMsg:
 		m.completed(msg)
+	case leaveMsg:
+		return m, m.leave()
 	case doneMsg:
 		m.busy, m.progress = false, ""
 	}
 	return m, nil
+}
+
+// lastKeys is how long keys are still taken that were read before the gate closed.
+const lastKeys = 50 * time.Millisecond
+
+// leave ends the program, once no key is on its way any more.
+func (m *model) leave() tea.Cmd {
+	m.client.input.closed.Store(true)
+	return tea.Tick(lastKeys, func(time.Time) tea.Msg { return tea.QuitMsg{} })
 }
 
 // hear takes an answer about the connections, or the lack of one.
@@ -140,7 +152,7 @@ func (m *model) hear(msg statusMsg) {
 		m.status, m.heard, m.trouble = msg.status, true, nil
 	case m.trouble == nil:
 		m.trouble, m.since = msg.err, msg.at
-		m.add(row{kind: troubleLine, text: "  " + clean(msg.err.Error(), false)})
+		m.add(row{kind: troubleLine, text: "  " + msg.err.Error()})
 	default:
 		m.trouble = msg.err
 	}
@@ -153,8 +165,9 @@ func (m *model) sourceName() string {
 	return m.place.name
 }
 
-// add puts a row at the pane's end. Who has scrolled back goes on seeing the same.
+// add puts a row at the pane's end, made fit for a line. Who has scrolled back goes on seeing the same.
 func (m *model) add(r row) {
+	r.text = clean(r.text, true)
 	m.pane = append(m.pane, r)
 	if m.back > 0 {
 		m.back++
@@ -170,7 +183,7 @@ func eventRow(e control.Event) row {
 	if e.Repeated > 0 {
 		text += fmt.Sprintf(" (and %d times before)", e.Repeated)
 	}
-	return row{kind: eventLine, severity: e.Severity, text: clean(text, false)}
+	return row{kind: eventLine, severity: e.Severity, text: text}
 }
 
 // ask shows a question, or takes it back.
@@ -181,7 +194,7 @@ func (m *model) ask(msg askMsg) {
 	}
 	if msg.reply != nil {
 		for _, l := range strings.Split(strings.TrimRight(msg.text, " \n"), "\n") {
-			m.add(row{kind: plainLine, text: clean(l, false)})
+			m.add(row{kind: plainLine, text: l})
 		}
 		_, last, _ := cutLast("\n" + msg.text)
 		m.question = &question{text: clean(last, false), hidden: msg.hidden, reply: msg.reply}
@@ -191,7 +204,7 @@ func (m *model) ask(msg askMsg) {
 // enter takes a line that was typed: an answer, or (part of) a statement.
 func (m *model) enter(line string) {
 	m.typed += line + "\n"
-	m.add(row{kind: typedLine, text: prompt + clean(shown(line), false)})
+	m.add(row{kind: typedLine, text: prompt + shown(line)})
 	m.back = 0
 	script, err := syntax.Parse(m.typed)
 	if syntax.Incomplete(err) {
@@ -251,7 +264,7 @@ func (m *model) completed(msg completedMsg) {
 	word := commonStart(msg.list)
 	if len(msg.list) > 1 {
 		word = strings.TrimRight(word, " ")
-		m.add(row{kind: plainLine, text: "  " + clean(strings.Join(msg.list, " "), false)})
+		m.add(row{kind: plainLine, text: "  " + strings.Join(msg.list, " ")})
 		m.back = 0
 	}
 	if rest := msg.line[len(msg.head) : len(msg.line)-len(msg.tail)]; len(word) < len(rest) {

@@ -32,6 +32,7 @@ func (c *Client) work(ctx context.Context, in *interp.Interp) {
 		case j := <-c.jobs:
 			switch {
 			case j.complete:
+				c.running(ctx, nil)
 				head, list, tail := completer.Complete(j.line, j.pos)
 				c.program.Send(completedMsg{j.line, head, list, tail})
 				continue
@@ -42,8 +43,9 @@ func (c *Client) work(ctx context.Context, in *interp.Interp) {
 			}
 			if j.err != nil {
 				in.SyntaxError(j.err)
+				c.running(ctx, nil)
 			} else if c.run(ctx, in, j.script) {
-				c.program.Quit()
+				c.leave()
 				return
 			}
 			c.locate(ctx, in)
@@ -70,17 +72,21 @@ func (c *Client) running(ctx context.Context, cancel context.CancelFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ctx, c.cancel = ctx, cancel
+	if c.hasty && cancel != nil {
+		cancel()
+	}
+	c.hasty = false
 }
 
-// interrupt ends the running job; false: there is none.
-func (c *Client) interrupt() bool {
+// interrupt ends the running job, or the one about to run.
+func (c *Client) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cancel == nil {
-		return false
+	if c.cancel != nil {
+		c.cancel()
+	} else {
+		c.hasty = true
 	}
-	c.cancel()
-	return true
 }
 
 // submit hands a job to the worker, which the model knows to be idle.

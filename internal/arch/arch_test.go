@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"applier":             {"fileop", "internal/bootid", "internal/digest", "internal/failpoint", "internal/fsx", "internal/idlog"},
 	"mirror":              {"fileop", "internal/digest"},
 	"failover":            {"internal/atomicfile", "internal/failpoint"},
+	"verifier":            {"fileop", "internal/digest"},
 	"repset":              {},
 	"settings":            {},
 	"schedule":            {},
