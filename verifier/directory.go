@@ -1,0 +1,229 @@
+package verifier
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"understudy/fileop"
+	"understudy/internal/digest"
+)
+
+// maxOwn bounds the entries of a directory compared by one digest, some 250 bytes each.
+const maxOwn = 1 << 15
+
+// listed is a directory as the source has it.
+type listed struct {
+	d     Dir
+	dir   string // path relative to the tree
+	names []string
+}
+
+// directory compares one directory: its names and what they name.
+func (r *run) directory(f *frame) error {
+	d, err := f.root.Tree.Dir(f.e)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	l := listed{d: d}
+	if l.dir, err = d.Path(); err != nil {
+		return err
+	}
+	if !r.carries(f.root, l.dir, true) {
+		return nil // it left the set
+	}
+	r.mu.Lock()
+	r.totals.Dirs++
+	r.current = f.root.abs(l.dir)
+	r.mu.Unlock()
+	if l.names, err = d.Names(); err != nil {
+		return err
+	}
+	slices.Sort(l.names)
+	if f.absent {
+		return r.missing(f, &l)
+	}
+	if !r.opts.OrphansOnly && len(l.names) <= maxOwn {
+		if same, err := r.bySum(f, &l); same || err != nil {
+			return err
+		}
+	}
+	return r.byName(f, &l)
+}
+
+// own are the entries of the set, sorted by name.
+func (r *run) own(f *frame, l *listed) ([]fileop.Entry, error) {
+	out := make([]fileop.Entry, 0, len(l.names))
+	for _, name := range l.names {
+		e, err := l.d.Entry(name)
+		if r.goneOr(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at %s: %w", name, err)
+		}
+		if r.carries(f.root, join(l.dir, name), isDir(e.Attr.Mode)) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+func (r *run) goneOr(err error) bool { return err != nil && r.cfg.Gone(err) }
+
+// bySum compares the directory by one digest. same: all entries are equal, and their
+// content, where it counts, is compared.
+func (r *run) bySum(f *frame, l *listed) (same bool, err error) {
+	own, err := r.own(f, l)
+	if err != nil {
+		return false, err
+	}
+	held := make([]fileop.TargetEntry, len(own))
+	for i := range own {
+		held[i] = r.asTarget(f.root, l.dir, &own[i])
+	}
+	sum := digest.Dir(held)
+	reply, err := r.cfg.Target.List(r.ctx, fileop.ListQuery{Tree: f.root.Index, Obj: f.e.Obj, Sum: sum})
+	if err != nil {
+		return false, fatal{fmt.Errorf("ask target for directory: %w", err)}
+	}
+	if !reply.Same {
+		return false, nil
+	}
+	for i := range own {
+		if err := r.each(f.root, join(l.dir, own[i].Name), r.same(f, l, &own[i])); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// same goes on with an entry whose attributes are equal.
+func (r *run) same(f *frame, l *listed, e *fileop.Entry) error {
+	if isDir(e.Attr.Mode) {
+		r.push(frame{root: f.root, e: *e})
+		return nil
+	}
+	r.count(func(t *Totals) {
+		t.Files++
+		if isReg(e.Attr.Mode) {
+			t.Bytes += uint64(e.Size)
+		}
+	})
+	if r.opts.Checksum && isReg(e.Attr.Mode) && e.Size > 0 {
+		return r.object(f.root, l.dir, *e)
+	}
+	return nil
+}
+
+// byName compares a directory name by name, as both sides list it.
+func (r *run) byName(f *frame, l *listed) error {
+	from := ""
+	names := l.names
+	for more := true; more; {
+		reply, err := r.cfg.Target.List(r.ctx, fileop.ListQuery{Tree: f.root.Index, Obj: f.e.Obj, From: from})
+		if err != nil {
+			return fatal{fmt.Errorf("ask target for directory: %w", err)}
+		}
+		more = reply.More && len(reply.Entries) > 0
+		n := len(names)
+		if more {
+			from = reply.Entries[len(reply.Entries)-1].Name
+			n = sort.Search(len(names), func(i int) bool { return names[i] > from })
+		}
+		if err := r.merge(f, l, names[:n], reply.Entries); err != nil {
+			return err
+		}
+		names = names[n:]
+	}
+	return nil
+}
+
+// merge goes through the names of both sides.
+func (r *run) merge(f *frame, l *listed, names []string, held []fileop.TargetEntry) error {
+	for len(names) > 0 || len(held) > 0 {
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		var err error
+		var name string
+		switch {
+		case len(names) == 0 || len(held) > 0 && held[0].Name < names[0]:
+			name, err = held[0].Name, r.foreign(f, l, &held[0])
+			held = held[1:]
+		case len(held) == 0 || names[0] < held[0].Name:
+			name, err = names[0], r.mine(f, l, names[0], nil)
+			names = names[1:]
+		default:
+			name, err = names[0], r.mine(f, l, names[0], &held[0])
+			names, held = names[1:], held[1:]
+		}
+		if err := r.each(f.root, join(l.dir, name), err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each decides what an error about one name means for its directory: the others are
+// compared all the same.
+func (r *run) each(root *Root, path string, err error) error {
+	var end fatal
+	switch {
+	case err == nil || r.goneOr(err):
+		return nil
+	case errors.As(err, &end) || r.ctx.Err() != nil:
+		return err
+	}
+	r.unread(root.abs(path), err)
+	return nil
+}
+
+// mine compares a name the source has.
+func (r *run) mine(f *frame, l *listed, name string, held *fileop.TargetEntry) error {
+	e, err := l.d.Entry(name)
+	if err != nil {
+		return err
+	}
+	if !r.carries(f.root, join(l.dir, name), isDir(e.Attr.Mode)) {
+		return nil
+	}
+	if r.opts.OrphansOnly {
+		if isDir(e.Attr.Mode) && held != nil {
+			r.push(frame{root: f.root, e: e})
+		}
+		return nil
+	}
+	ours := r.asTarget(f.root, l.dir, &e)
+	if held != nil && likely(&ours, held) {
+		return r.same(f, l, &e)
+	}
+	return r.confirm(f, l, name)
+}
+
+// foreign looks at a name that only the target seems to have.
+func (r *run) foreign(f *frame, l *listed, held *fileop.TargetEntry) error {
+	if !r.carries(f.root, join(l.dir, held.Name), isDir(held.Attr.Mode)) {
+		r.count(func(t *Totals) { t.Excluded++ })
+		return nil
+	}
+	return r.confirm(f, l, held.Name)
+}
+
+// missing tells of everything in a directory that the target does not have.
+func (r *run) missing(f *frame, l *listed) error {
+	own, err := r.own(f, l)
+	if err != nil {
+		return err
+	}
+	for i := range own {
+		e := &own[i]
+		r.tell(f.root, l.dir, e, Difference{Kinds: []Kind{Missing}})
+		if isDir(e.Attr.Mode) {
+			r.push(frame{root: f.root, e: *e, absent: true})
+		}
+	}
+	return nil
+}
