@@ -9,7 +9,7 @@ import (
 
 // Ways to write a row.
 
-func flag(name string, o Owner, def int64, help string) Setting {
+func yesNo(name string, o Owner, def int64, help string) Setting {
 	return Setting{Name: name, Owner: o, Kind: Flag, Max: 1, Default: strconv.FormatInt(def, 10), Help: help}
 }
 
