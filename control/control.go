@@ -61,6 +61,16 @@ var Verbs = []Verb{
 	{"pair.join", Admin, "pair with the machine that made a code"},
 	{"pair.remove", Admin, "end the pairing with a machine; its sessions end at once"},
 	{"pair.rotate", Admin, "change the key of this machine; paired machines are told first"},
+	{"monitor.list", Monitor, "the monitors of this machine as target"},
+	{"monitor.get", Monitor, "one monitor, with what it sees"},
+	{"monitor.save", Admin, "store a monitor, if nobody changed it meanwhile"},
+	{"monitor.delete", Admin, "delete a monitor that does not stand in for its source"},
+	{"monitor.start", Admin, "begin to watch a source"},
+	{"monitor.stop", Admin, "stop watching a source"},
+	{"failover", Admin, "take over for a source, decline to, or tell what would be done"},
+	{"failback", Admin, "give a source its identity back"},
+	{"failover.restored", Admin, "let a source that was replaced replicate again; its data overwrites what changed meanwhile"},
+	{"nic.list", Monitor, "the network cards of this machine"},
 	{"key.list", Monitor, "the keys by which scripts log in"},
 	{"key.add", Admin, "make a key by which scripts log in"},
 	{"key.remove", Admin, "remove a key; its sessions end at once"},
@@ -79,6 +89,8 @@ const (
 	NotReady    Code = "not-ready"
 	Internal    Code = "internal"
 	Denied      Code = "denied"
+	// RestoreRequired: the machine was replaced by its target, whose data is newer.
+	RestoreRequired Code = "restore-required"
 )
 
 // Error is how an error leaves the machine.

@@ -3,6 +3,7 @@ package event
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,11 +52,11 @@ func Lookup(id ID) (Kind, bool) {
 }
 
 // Kinds returns the table.
-func Kinds() []Kind { return append([]Kind(nil), kinds...) }
+func Kinds() []Kind { return slices.Concat(kinds, failoverKinds) }
 
 var byID = func() map[ID]Kind {
 	m := make(map[ID]Kind, len(kinds))
-	for _, k := range kinds {
+	for _, k := range Kinds() {
 		m[k.ID] = k
 	}
 	return m

@@ -78,6 +78,9 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	}
 	n.joining.Lock() // one at a time: they compare each other's paths
 	defer n.joining.Unlock()
+	if err := n.refuse(req.Info.Source); err != nil {
+		return nil, err
+	}
 	n.mu.Lock()
 	old := n.replicas[req.Info.key()]
 	n.mu.Unlock()

@@ -20,6 +20,7 @@ import (
 	"understudy/capture/holder"
 	"understudy/control"
 	"understudy/event"
+	"understudy/failover"
 	"understudy/internal/access"
 	"understudy/stream"
 )
@@ -67,6 +68,7 @@ type Node struct {
 	replaced  chan struct{} // closed when successor is set
 	successor string        // program that goes on
 
+	failover  *failover.Manager
 	events    *event.Log
 	followers chan struct{} // who wait for events
 
@@ -137,6 +139,9 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	n.events, n.followers = openEvents(&n.cfg, log), make(chan struct{}, maxFollowers)
+	if err := n.openFailover(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
 	return n, nil
 }
 
@@ -188,6 +193,8 @@ func (n *Node) start() (stops []func(), err error) {
 	n.resumeCaptures() // applications wait meanwhile
 	n.resumeSessions()
 	n.serveResumed()
+	n.wait.Go(func() { n.failover.Run(n.ctx) })
+	n.serveBeats()
 	n.resumeReplicas() // before sources can ask for the same ones
 	n.dropLeftovers()
 	add(n.servePeers())

@@ -226,6 +226,9 @@ func (n *Node) resumeReplicas() {
 		}
 	})
 	for _, info := range infos {
+		if n.failover.Sealed(info.Source) {
+			continue // this machine stands in for it
+		}
 		if _, err := n.openReplica(n.ctx, info, info.Since); err != nil {
 			n.log.Error("replica not resumed", "source", info.Source, "set", info.Set, "err", err)
 		}

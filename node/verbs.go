@@ -45,8 +45,20 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"pair.remove":    verb(n.removePeer),
 		"pair.rotate":    verb(n.rotate),
 		"key.list":       verb(n.listKeys),
-		"key.add":        verb(n.addKey),
-		"key.remove":     verb(n.removeKey),
+
+		"monitor.list":      verb(n.listMonitors),
+		"monitor.get":       verb(n.getMonitor),
+		"monitor.save":      verb(n.saveMonitor),
+		"monitor.delete":    verb(n.deleteMonitor),
+		"monitor.start":     verb(n.startMonitor),
+		"monitor.stop":      verb(n.stopMonitor),
+		"failover":          verb(n.takeOver),
+		"failback":          verb(n.failBack),
+		"failover.restored": verb(n.restored),
+		"nic.list":          verb(n.listNICs),
+
+		"key.add":    verb(n.addKey),
+		"key.remove": verb(n.removeKey),
 		"version": verb(func(context.Context, nothing) (any, error) {
 			return control.Version{Name: n.cfg.Name, Version: Version(), Started: n.started}, nil
 		}),
