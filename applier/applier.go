@@ -209,9 +209,13 @@ func (a *Applier) count(f func(*Stats)) {
 // show publishes the deciding goroutine's position and wakes who waits for it.
 func (a *Applier) show() {
 	a.mu.Lock()
+	changed := a.shown != a.pos
 	a.shown = a.pos
 	a.wake()
 	a.mu.Unlock()
+	if changed {
+		a.cfg.OnChange()
+	}
 }
 
 // wake tells waiters that something changed. Called with mu held.

@@ -61,6 +61,7 @@ type Config struct {
 	OnEvent         func(Event)
 	OnDurable       func(Position)     // after each checkpoint
 	OnMirrorApplied func(k fileop.Seq) // mirror records up to k are applied: return credit
+	OnChange        func()             // Position or Stats.Retrying changed; often
 
 	// Fault is asked before every system call on the target; for tests.
 	Fault func(fsx.Step) error
@@ -84,6 +85,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.OnMirrorApplied == nil {
 		c.OnMirrorApplied = func(fileop.Seq) {}
+	}
+	if c.OnChange == nil {
+		c.OnChange = func() {}
 	}
 }
 

@@ -54,12 +54,16 @@ func (a *Applier) serve() error {
 		return err
 	}
 	a.mu.Lock()
-	if !a.hold.atRest {
+	rests := !a.hold.atRest
+	if rests {
 		a.hold.atRest = true
 		a.shown = a.pos
 		a.wake()
 	}
 	a.mu.Unlock()
+	if rests {
+		a.cfg.OnChange()
+	}
 	return nil
 }
 

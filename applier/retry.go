@@ -225,6 +225,7 @@ func (a *Applier) waitRetry(ctx context.Context, what string, attempt int, err e
 		a.event(Event{Kind: waitErrnos[no], Seq: a.pos.Applied + 1, Count: uint64(attempt), Err: err})
 	}
 	a.count(func(s *Stats) { s.Retries++; s.Retrying = true })
+	a.cfg.OnChange()
 	a.freshDescriptors()
 	timer := time.NewTimer(a.retryWait())
 	defer timer.Stop()

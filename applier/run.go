@@ -154,15 +154,19 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op, more bool) error {
 	if a.pos.Recovering && op.Seq >= a.pos.Until {
 		a.pos.Recovering = false
 	}
+	shows := more || a.pending() == 0
 	a.mu.Lock()
 	a.stats.Ops++
-	if more || a.pending() == 0 {
+	if shows {
 		a.shown = a.pos
 		if a.hold.watched(op.Seq) {
 			a.wake()
 		}
 	}
 	a.mu.Unlock()
+	if shows {
+		a.cfg.OnChange()
+	}
 	return nil
 }
 

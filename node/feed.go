@@ -74,6 +74,7 @@ func (r *replica) apply(ctx context.Context) error {
 		if err := r.app.Recover(ctx, r.recv.Received(ctx)); err != nil {
 			return fmt.Errorf("recover replica: %w", err)
 		}
+		r.poke()
 	}
 	var fd applier.Feed = feed{r}
 	if r.n.wrapFeed != nil {

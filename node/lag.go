@@ -1,52 +1,31 @@
 package node
 
 import (
-	"context"
 	"sync"
 	"time"
 
 	"understudy/fileop"
-	"understudy/stream"
 )
 
-// lagMeter tells how old the oldest operation is that is captured and not yet applied.
-// It samples, so its resolution is lagSample.
+// lagMeter tells how old the oldest operation is that is captured and not yet applied. It
+// knows operations by the frames the journal seals, 2 ms of them or less; those being
+// gathered are not counted yet.
 type lagMeter struct {
-	mu    sync.Mutex
-	marks []lagMark // oldest first; at most lagMarks
+	mu    sync.Mutex // guards what follows; taken with the journal locked
+	marks []lagMark  // oldest first; at most lagMarks
 	done  fileop.Seq
 }
 
+// lagMark is a frame: its last operation, and when its first was captured.
 type lagMark struct {
 	seq fileop.Seq
 	at  time.Time
 }
 
-const (
-	lagSample = 5 * time.Millisecond
-	lagMarks  = 4096
-)
+const lagMarks = 4096
 
-// run samples the journal until ctx ends.
-func (l *lagMeter) run(ctx context.Context, j *stream.Journal) error {
-	tick := time.NewTicker(lagSample)
-	defer tick.Stop()
-	var before fileop.Seq
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			if last, _ := j.Last(); last != before {
-				before = last
-				l.add(last, now)
-			}
-		}
-	}
-}
-
-// add remembers that operation seq was the last at a time. When the list is full the
-// newest mark moves on: the oldest is what counts.
+// add remembers a frame. When the list is full the newest mark moves on: the oldest is
+// what counts.
 func (l *lagMeter) add(seq fileop.Seq, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

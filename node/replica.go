@@ -30,7 +30,8 @@ type replica struct {
 	log     *slog.Logger
 	cancel  context.CancelFunc
 	done    chan struct{}
-	report  chan struct{} // something to report
+	// report: something to report now; position: something that may wait for ackEvery.
+	report, position chan struct{}
 
 	mirrorAtJoin atomic.Uint64 // mirror records applied when the source joined last
 
@@ -64,11 +65,11 @@ func (n *Node) checkPlaces(info *joinInfo) error {
 // openReplica starts the receiving queue and the applier of an epoch. held is when an
 // earlier one began to fill the replica, 0 if none did.
 func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*replica, error) {
-	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1),
+	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1), position: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
 		RetryEvery: n.conf().TargetRetry, RetryMax: n.conf().TargetRetryLimit,
-		OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }}
+		OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }, OnChange: r.moved}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
 	}

@@ -11,9 +11,13 @@ import (
 	"understudy/stream"
 )
 
-// ackEvery bounds how often the target reports: often enough that lag and credit are
-// fresh, seldom enough to cost nothing.
-const ackEvery = 5 * time.Millisecond
+// ackEvery is the least time between two reports that only the position calls for: often
+// enough that lag is fresh, seldom enough to cost nothing. ackRepeat is when the last
+// report is sent again, in case it was lost.
+const (
+	ackEvery  = 5 * time.Millisecond
+	ackRepeat = time.Second
+)
 
 // event shows what the applier wants seen.
 func (r *replica) event(e applier.Event) {
@@ -50,47 +54,85 @@ var remedies = map[applier.EventKind]string{
 	applier.EventNoRights: "give the daemon the right, or take the immutable flag away",
 }
 
-func (r *replica) poke() {
+// poke has a report sent now, moved has one sent soon.
+func (r *replica) poke()  { signalOn(r.report) }
+func (r *replica) moved() { signalOn(r.position) }
+
+// signalOn leaves a sign for whoever receives from c next.
+func signalOn(c chan struct{}) {
 	select {
-	case r.report <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// reportLoop publishes the position when it changed.
+// reportLoop reports what changed, and the last state again now and then. An idle
+// replica costs one report each ackRepeat.
 func (r *replica) reportLoop(ctx context.Context) {
-	subject := stream.AckSubject(r.info.Source, r.info.Connection, r.info.Epoch)
-	tick := time.NewTicker(ackEvery)
-	defer tick.Stop()
-	var sent ack
-	var at time.Time
+	out := reporter{r: r, subject: stream.AckSubject(r.info.Source, r.info.Connection, r.info.Epoch)}
+	repeat := time.NewTimer(ackRepeat)
+	defer repeat.Stop()
 	for {
+		out.send()
+		repeat.Reset(max(0, ackRepeat-time.Since(out.at)))
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.report:
-		case <-tick.C:
+		case <-repeat.C:
+		case <-r.position:
+			if !r.gather(ctx, ackEvery-time.Since(out.at)) {
+				return
+			}
 		}
-		a := r.ack()
-		if a == sent && time.Since(at) < time.Second { // a lost report is repeated
-			continue
-		}
-		confirms := a.DurableOp > sent.DurableOp
-		if confirms {
-			failpoint.Hit(failpoint.ConfirmBefore)
-		}
-		raw, err := json.Marshal(a)
-		if err == nil {
-			err = r.n.srv.Publish(subject, raw)
-		}
-		if confirms {
-			failpoint.Hit(failpoint.ConfirmAfter)
-		}
-		if err != nil {
-			r.log.Warn("report not sent", "err", err)
-		}
-		sent, at = a, time.Now()
 	}
+}
+
+// gather waits for d, or until a report is wanted now. ok is false when ctx ended.
+func (r *replica) gather(ctx context.Context, d time.Duration) (ok bool) {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-r.report:
+	case <-timer.C:
+	}
+	return true
+}
+
+// reporter sends the reports of a replica. One goroutine uses it.
+type reporter struct {
+	r       *replica
+	subject string
+	sent    ack
+	at      time.Time // of sent
+}
+
+// send reports if something changed, or the last report is old.
+func (o *reporter) send() {
+	a := o.r.ack()
+	if a == o.sent && time.Since(o.at) < ackRepeat {
+		return
+	}
+	confirms := a.DurableOp > o.sent.DurableOp
+	if confirms {
+		failpoint.Hit(failpoint.ConfirmBefore)
+	}
+	raw, err := json.Marshal(a)
+	if err == nil {
+		err = o.r.n.srv.Publish(o.subject, raw)
+	}
+	if confirms {
+		failpoint.Hit(failpoint.ConfirmAfter)
+	}
+	if err != nil {
+		o.r.log.Warn("report not sent", "err", err)
+	}
+	o.sent, o.at = a, time.Now()
 }
 
 func (r *replica) ack() ack {

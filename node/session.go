@@ -100,7 +100,7 @@ func (c *Connection) open(ctx context.Context) (_ *session, err error) {
 func (s *session) journalConfig(t *stream.Tail) stream.JournalConfig {
 	n := s.c.n
 	return stream.JournalConfig{Connection: s.c.key, Epoch: s.epoch, MaxBytes: n.conf().QueueLimit, MemoryMax: n.conf().MemoryLimit,
-		MirrorWindow: n.conf().MirrorWindow, Tail: t, Log: s.c.log}
+		MirrorWindow: n.conf().MirrorWindow, Tail: t, OnSeal: s.lag.add, Log: s.c.log}
 }
 
 // prepare makes the parts that need the journal and the link.
@@ -185,7 +185,6 @@ func (s *session) run(first *mirror.Options) error {
 	g.Go(func() error { return s.follow(ctx, s.mirror.RunHints) })
 	g.Go(func() error { return s.watchLink(ctx) })
 	g.Go(func() error { return s.keepShut(ctx) })
-	g.Go(func() error { return s.lag.run(ctx, s.journal) })
 	g.Go(func() error { return s.keepClean(ctx) })
 	g.Go(func() error {
 		select {

@@ -35,7 +35,10 @@ type JournalConfig struct {
 	// Tail outlives the process: with it a successor continues behind the last operation
 	// put, not only behind the last one stored. It is the journal's from then on. nil: none.
 	Tail *Tail
-	Log  *slog.Logger
+	// OnSeal is told of each frame of operations: its last number, and when the first
+	// came. It is called with the journal locked: it must not block or call the journal.
+	OnSeal func(last fileop.Seq, first time.Time)
+	Log    *slog.Logger
 }
 
 // Journal numbers the records of one connection and epoch, packs them into frames and

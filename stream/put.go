@@ -158,6 +158,9 @@ func (j *Journal) sealQueue(now time.Time) {
 		return
 	}
 	j.mem.push(f)
+	if j.cfg.OnSeal != nil {
+		j.cfg.OnSeal(f.last, f.at)
+	}
 	j.queueSeal.sealed(now)
 	j.counts.bytes += uint64(len(f.data))
 }
