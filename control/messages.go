@@ -70,8 +70,7 @@ type MirrorRequest struct {
 	Attributes  bool   `json:"attributes_only,omitempty"`
 }
 
-// PauseRequest pauses or resumes: transmission of a connection, or the target's work
-// for a source ("" for all).
+// PauseRequest pauses or resumes the target's work for a source ("" for all).
 type PauseRequest struct {
 	ID     int    `json:"con_id,omitempty"`
 	Source string `json:"source,omitempty"`
@@ -112,7 +111,7 @@ type Connection struct {
 	Set           string  `json:"set"`
 	ID            int     `json:"con_id"`
 	Target        string  `json:"target"`
-	Transmit      string  `json:"transmit"`       // Started, Paused, Error
+	Transmit      string  `json:"transmit"`       // Started, Stopped, Paused, Scheduled, Error
 	Mirror        string  `json:"mirror"`         // Idle, Mirroring, Paused, Stopped, Remirror required
 	MirrorPercent float64 `json:"mirror_percent"` // -1: size not known
 	MirrorFiles   int64   `json:"mirror_files"`
@@ -120,6 +119,8 @@ type Connection struct {
 	Replication   string  `json:"replication"` // Replicating, Stopped
 	QueuedOps     uint64  `json:"queued_ops"`
 	QueuedBytes   int64   `json:"queued_bytes"`
+	QueueLimit    int64   `json:"queue_limit"`   // bytes the source queue may hold in memory and on disk
+	QueuePercent  int     `json:"queue_percent"` // of these in use
 	SentBytes     int64   `json:"sent_bytes"`
 	LagMS         float64 `json:"lag_ms"`
 	TargetState   string  `json:"target_state"` // OK, Mirroring, Paused, Retrying, Broken, Unreachable
@@ -143,6 +144,8 @@ type Replica struct {
 	Usable      bool     `json:"usable"` // the tree is a past moment of the source
 	AppliedOp   uint64   `json:"applied_op"`
 	QueuedOps   uint64   `json:"queued_ops"`
+	QueuedBytes int64    `json:"queued_bytes"` // on disk, as of the last second
+	QueueLimit  int64    `json:"queue_limit"`
 	UnknownOps  uint64   `json:"unknown_ops"`
 	LastError   string   `json:"last_error,omitempty"`
 	Alerts      []Alert  `json:"alerts,omitempty"`
@@ -182,6 +185,12 @@ type Machine struct {
 	Address string   `json:"address"`
 	Paired  bool     `json:"paired,omitempty"`
 	Keys    []string `json:"keys,omitempty"` // of a paired machine, in hex
+	// By its heartbeats, of a paired machine that was heard since the start of the daemon.
+	Online      bool   `json:"online,omitempty"`      // within HBTTL
+	HeardMS     int64  `json:"heard_ms,omitempty"`    // since the last one
+	Program     string `json:"program,omitempty"`     // its version
+	Connections int    `json:"connections,omitempty"` // it has as a source
+	Replicas    int    `json:"replicas,omitempty"`    // it has as a target
 }
 
 // MachineList answers "machine.list", by name.

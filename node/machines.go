@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,11 +24,17 @@ func (n *Node) listMachines(context.Context, nothing) (any, error) {
 	n.state.read(func(d *stateData) {
 		for name, addr := range d.Machines {
 			if name != n.cfg.Name {
-				out.Machines = append(out.Machines, n.withKeys(control.Machine{Name: name, Address: addr}))
+				out.Machines = append(out.Machines, n.withPresence(n.withKeys(control.Machine{Name: name, Address: addr})))
 			}
 		}
 	})
-	out.Machines[0].Paired, out.Machines[0].Keys = true, []string{n.keys.Key().String()}
+	for _, p := range n.keys.Peers() { // one that is paired and listens nowhere is here, too
+		if !slices.ContainsFunc(out.Machines, func(m control.Machine) bool { return m.Name == p.Name }) {
+			out.Machines = append(out.Machines, n.withPresence(n.withKeys(control.Machine{Name: p.Name, Address: p.Address})))
+		}
+	}
+	own := &out.Machines[0]
+	own.Paired, own.Keys, own.Online, own.Program = true, []string{n.keys.Key().String()}, true, Version()
 	sortMachines(out.Machines)
 	return out, nil
 }

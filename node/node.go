@@ -53,6 +53,7 @@ type Node struct {
 	keys  *access.Keyring // who this machine is, and whom it knows
 	gate  *gate
 
+	presence *presence
 	settings *settingsFile          // what operators set
 	base     Config                 // of the start, without what is set
 	current  atomic.Pointer[Config] // n.cfg with what was set since
@@ -62,6 +63,7 @@ type Node struct {
 	// flight is the list of files changed in place since the clean marks (clean.go).
 	flight *flight
 
+	limits    limitTable     // what holds back the sending to each target
 	holder    *holder.Client // keeps what outlives this process; nil: nothing does
 	leaving   atomic.Bool    // another program takes over: what is held stays held
 	started   time.Time
@@ -117,7 +119,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, base: base, settings: set, log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
+	n := &Node{cfg: cfg, base: base, settings: set, presence: newPresence(), log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
 	if n.keys, err = access.Open(cfg.Data, cfg.Name); err != nil {
 		return nil, err
@@ -211,6 +213,7 @@ func (n *Node) start() (stops []func(), err error) {
 	add(control.ServeRotation(n.srv, n.peerRotates))
 	add(n.serveControl())
 	n.wait.Go(func() { n.watchAccess(n.ctx) })
+	n.wait.Go(func() { n.keepPresence(n.ctx) })
 	add(n.removeLocal, n.writeLocal())
 	return stops, err
 }

@@ -184,6 +184,7 @@ func (n *Node) outcome(s *settings.Setting, before, after control.Setting) strin
 // reconfigured brings changed settings to the parts that hold a copy.
 func (n *Node) reconfigured() {
 	conf := n.conf()
+	poke(n.presence.wake)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, r := range n.replicas {

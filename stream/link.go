@@ -36,7 +36,10 @@ type LinkConfig struct {
 	Peer  string // name of the machine there; it must be paired
 	Keys  *access.Keyring
 	Later bool // connect in the background: the link is down at first
-	Log   *slog.Logger
+	// ControlOnly: there is no bulk connection, since nothing but small messages is to be
+	// said. A peer that is away is dialled once a second.
+	ControlOnly bool
+	Log         *slog.Logger
 }
 
 // Link is the way to a peer's server: one connection for control and heartbeats, one
@@ -70,7 +73,11 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	}
 	l := &Link{addr: cfg.Addr, gen: 1, up: [2]bool{true, true}, changed: make(chan struct{})}
 	if cfg.Later {
-		l.gen, l.up = 0, [2]bool{}
+		l.gen, l.up = 0, [2]bool{bulkConn: cfg.ControlOnly}
+	}
+	wait := reconnectWait
+	if cfg.ControlOnly {
+		wait = time.Second
 	}
 	open := func(conn int, kind string, ping time.Duration) (*nats.Conn, error) {
 		d := &linkDialer{first: ctx, cfg: &cfg, at: l.address, held: l.Held, opened: func(c net.Conn) net.Conn { return l.opened(conn, c) }}
@@ -80,7 +87,7 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 		}
 		session := rand.Text()
 		nc, err := nats.Connect("nats://"+cfg.Addr, later, nats.Name(session), nats.CustomInboxPrefix(inboxOf(session)),
-			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+			nats.SetCustomDialer(d), nats.Timeout(dialTimeout), nats.MaxReconnects(-1), nats.ReconnectWait(wait),
 			nats.ReconnectJitter(reconnectWait, reconnectWait), nats.PingInterval(ping), nats.MaxPingsOutstanding(2),
 			nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(), nats.ErrorHandler(logConnError(cfg.Log)),
 			nats.DisconnectErrHandler(func(*nats.Conn, error) { l.note(conn, false) }),
@@ -94,6 +101,9 @@ func Dial(ctx context.Context, cfg LinkConfig) (*Link, error) {
 	var err error
 	if l.control, err = open(controlConn, "control", controlPing); err != nil {
 		return nil, err
+	}
+	if cfg.ControlOnly {
+		return l, nil
 	}
 	bulk, err := open(bulkConn, "bulk", bulkPing)
 	if err != nil {
@@ -289,6 +299,8 @@ func (l *Link) Close() {
 	l.closed = true
 	l.mu.Unlock()
 	l.control.Close()
-	l.bulk.Close()
+	if l.bulk != nil {
+		l.bulk.Close()
+	}
 	l.note(controlConn, false)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 
 	"understudy/control"
 	"understudy/dtclsh/syntax"
@@ -81,9 +82,24 @@ func (in *Interp) environment(ctx context.Context, c *syntax.Call) (answer, erro
 	}
 	a := answer{value: number(int64(len(list.Machines))), json: list.Machines, lines: []string{"- Machines known to " + m.Node() + " -"}}
 	for _, known := range list.Machines {
-		a.lines = append(a.lines, fmt.Sprintf("%-52s%s", known.Name, known.Address))
+		a.lines = append(a.lines, strings.TrimRight(fmt.Sprintf("%-26s%-26s%s", known.Name, known.Address, presenceText(known, m.Node())), " "))
 	}
 	return a, nil
+}
+
+// presenceText says whether a machine is there.
+func presenceText(m control.Machine, asked string) string {
+	switch {
+	case m.Name == asked:
+		return "online, asked"
+	case !m.Paired:
+		return "not paired"
+	case m.HeardMS == 0:
+		return "not heard"
+	case !m.Online:
+		return fmt.Sprintf("away, heard %d s ago", m.HeardMS/1000)
+	}
+	return fmt.Sprintf("online, %d connections, %d replicas", m.Connections, m.Replicas)
 }
 
 func (in *Interp) machineAdd(ctx context.Context, c *syntax.Call) (answer, error) {
