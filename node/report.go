@@ -11,11 +11,13 @@ import (
 	"understudy/stream"
 )
 
-// ackEvery is the least time between two reports that only the position calls for: often
-// enough that lag is fresh, seldom enough to cost nothing. ackRepeat is when the last
-// report is sent again, in case it was lost.
+// ackEvery is the mean time between reports that only the position calls for: often enough
+// that lag is fresh, seldom enough to cost nothing. After a quiet while the first ackBurst
+// go at once: a small change is a few operations. ackRepeat is when the last report is
+// sent again, in case it was lost.
 const (
 	ackEvery  = 5 * time.Millisecond
+	ackBurst  = 6
 	ackRepeat = time.Second
 )
 
@@ -81,9 +83,10 @@ func (r *replica) reportLoop(ctx context.Context) {
 		case <-r.report:
 		case <-repeat.C:
 		case <-r.position:
-			if !r.gather(ctx, ackEvery-time.Since(out.at)) {
+			if !r.gather(ctx, time.Until(out.due)) {
 				return
 			}
+			out.spend(time.Now())
 		}
 	}
 }
@@ -110,6 +113,15 @@ type reporter struct {
 	subject string
 	sent    ack
 	at      time.Time // of sent
+	due     time.Time // when the position may call for the next
+}
+
+// spend takes one from the burst, which fills by one each ackEvery.
+func (o *reporter) spend(now time.Time) {
+	if full := now.Add(-(ackBurst - 1) * ackEvery); o.due.Before(full) {
+		o.due = full
+	}
+	o.due = o.due.Add(ackEvery)
 }
 
 // send reports if something changed, or the last report is old.
