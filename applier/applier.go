@@ -123,6 +123,8 @@ func (a *Applier) open() (err error) {
 	a.pos, a.unclean = m.Position, ok && !m.Clean || a.doubtful // names are ahead of the catalog then
 	if a.pos.Epoch != a.cfg.Epoch {
 		a.pos, a.otherEpoch = Position{Epoch: a.cfg.Epoch}, a.unclean
+	} else {
+		a.ghostsUntil = m.Ahead
 	}
 	for _, t := range a.trees {
 		a.bindRoot(t, t.Source)

@@ -244,6 +244,7 @@ type meta struct {
 	// Intents is the first generation of intents not made superfluous by this checkpoint.
 	Intents uint64
 	Ghosts  ghostWindow
+	Ahead   fileop.Seq // as Applier.ghostsUntil
 }
 
 type change struct{ k, v []byte } // nil v: remove

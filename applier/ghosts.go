@@ -41,8 +41,12 @@ func (g *ghostWindow) holds(at int64) bool { return g.From != 0 && at >= g.From 
 
 // meta is what is stored with the catalog now.
 func (a *Applier) meta() meta {
-	return meta{Position: a.pos, BootID: a.boot, At: time.Now().UnixNano(), Ghosts: a.ghosts, Intents: a.ck.gen}
+	return meta{Position: a.pos, BootID: a.boot, At: time.Now().UnixNano(), Ghosts: a.ghosts, Ahead: a.ghostsUntil, Intents: a.ck.gen}
 }
+
+// ahead reports whether the files may show what operations that are still to come did
+// before a restart: a directory may have the default ACL it gets later, for one.
+func (a *Applier) ahead() bool { return a.pos.Applied < max(a.pos.Until, a.ghostsUntil) }
 
 // removeGhost removes name from the directory fd if it is a ghost. What changed only
 // after the recovery is moved aside: a ghost whose time moved on, or new work of others.

@@ -67,7 +67,7 @@ func (a *Applier) makeObject(t *tree, op *fileop.Op, p place, pfd int, clear boo
 	}
 	if err == nil {
 		o.ident = ident
-		inherits := adopted
+		inherits := adopted || a.ahead()
 		if parent := a.cat.get(key{t.Tree, p.parent}); parent != nil && parent.defACL {
 			inherits = true
 		}

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"understudy/fileop"
+	"understudy/internal/exercise"
 )
 
 // G: stopped after any operation, the tree is the source's state after exactly that
@@ -105,6 +106,8 @@ func relatives() map[string][]fileop.Op {
 				fileop.Op{Kind: fileop.Write, Obj: id(10), Off: 0, Data: []byte("XXXXXXXX"), Mtime: at(95)},
 				fileop.Op{Kind: fileop.CopyRange, Obj: id(10), Obj2: id(10), Off: 0, Off2: 5, Len: 5, Mtime: at(95)},
 				rm(10, rootID, "a", true))),
+		"default ACL after children": join(one(mkdir(20, rootID, "x")), file(10, id(20), "f", "F"), one(mkdir(21, id(20), "y")), file(11, id(21), "g", "G"),
+			one(fileop.Op{Kind: fileop.SetXattr, Obj: id(20), Xattrs: []fileop.Xattr{{Name: defaultACL, Value: exercise.ACL(7, 5, 7, 1, 5)}}})),
 	}
 }
 
