@@ -70,7 +70,7 @@ func rootCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), eventsCommand(), settleCommand(), upgradeCommand(), versionCommand())
-	root.AddCommand(pairCommand(), keyCommand(), pamHelperCommand())
+	root.AddCommand(pairCommand(), keyCommand(), pamInstallCommand(), pamHelperCommand())
 	strictUsage(root)
 	return root
 }

@@ -163,6 +163,21 @@ func pamHelperCommand() *cobra.Command {
 	}}
 }
 
+// pamInstallCommand makes passwords work on this machine.
+func pamInstallCommand() *cobra.Command {
+	return &cobra.Command{Use: "pam-install", Short: "let users log in with their passwords: install the PAM service", Args: cobra.NoArgs, RunE: func(*cobra.Command, []string) error {
+		file, err := pamlogin.Install()
+		if errors.Is(err, pamlogin.ErrInstalled) {
+			fmt.Println(file, err)
+			return nil
+		}
+		if err == nil {
+			fmt.Println("installed", file)
+		}
+		return err
+	}}
+}
+
 // ownHelper is this program as the helper; none if it cannot be found.
 func ownHelper() []string {
 	self, err := os.Executable()

@@ -4,7 +4,12 @@ package pamlogin
 
 import "fmt"
 
+// present of a program built without PAM.
+func present() error {
+	return fmt.Errorf("%w: this program was built without PAM", ErrUnavailable)
+}
+
 // authenticate of a program built without PAM.
 func authenticate(string, []byte) (string, error) {
-	return "", fmt.Errorf("%w: this program was built without PAM", ErrUnavailable)
+	return "", present()
 }

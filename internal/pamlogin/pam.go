@@ -87,6 +87,8 @@ static struct verdict check(const char *service, char *user, char *password) {
 	return v;
 }
 
+static int present(void) { return dlopen("libpam.so.0", RTLD_NOW | RTLD_GLOBAL) != NULL; }
+
 static void wipe(char *text) {
 	volatile char *p = text;
 	while (*p)
@@ -106,6 +108,14 @@ var steps = [...]string{"load libpam.so.0", "start", "authenticate", "account", 
 // symbol, service, system, buffer, authentication information unavailable, conversation,
 // abort, module unknown.
 var broken = map[int]bool{1: true, 2: true, 3: true, 4: true, 5: true, 9: true, 19: true, 26: true, 28: true}
+
+// present reports whether there is a PAM to ask.
+func present() error {
+	if C.present() == 0 {
+		return fmt.Errorf("%w: libpam.so.0 cannot be loaded", ErrUnavailable)
+	}
+	return nil
+}
 
 // authenticate asks PAM for user and password, then whether the account may be used.
 func authenticate(user string, password []byte) (name string, err error) {

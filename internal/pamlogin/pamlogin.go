@@ -47,6 +47,24 @@ func Check(ctx context.Context, helper []string, user, password string) (name st
 	if user == "" || len(user) > MaxText || len(password) > MaxText || strings.ContainsRune(user+password, 0) {
 		return "", fmt.Errorf("%w: no such user or password", ErrDenied)
 	}
+	return ask(ctx, helper, user, password)
+}
+
+// Probe asks the helper for a user without a name, whom nobody has: it returns
+// ErrUnavailable, with the reason, if no password can be checked here.
+func Probe(ctx context.Context, helper []string) error {
+	_, err := ask(ctx, helper, "", "")
+	if errors.Is(err, ErrDenied) {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: the helper lets in a user without a name", ErrUnavailable)
+	}
+	return err
+}
+
+// ask runs the helper once.
+func ask(ctx context.Context, helper []string, user, password string) (name string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	in := encode(user, password)
@@ -68,9 +86,9 @@ func Check(ctx context.Context, helper []string, user, password string) (name st
 		}
 		return rest, nil
 	case "denied":
-		return "", fmt.Errorf("%w: %s", ErrDenied, rest)
+		return "", fmt.Errorf("%w: %s", ErrDenied, strings.TrimPrefix(rest, ErrDenied.Error()+": "))
 	}
-	return "", fmt.Errorf("%w: %s", ErrUnavailable, rest)
+	return "", fmt.Errorf("%w: %s", ErrUnavailable, strings.TrimPrefix(rest, ErrUnavailable.Error()+": "))
 }
 
 func encode(texts ...string) []byte {
@@ -127,7 +145,13 @@ func Helper(in io.Reader, out io.Writer) error {
 		return err
 	}
 	defer clear(password)
-	name, err := authenticate(user, password)
+	name := ""
+	if err = errors.Join(present(), ready(serviceDir)); err == nil && user == "" { // a Probe
+		err = fmt.Errorf("%w: no user", ErrDenied)
+	}
+	if err == nil {
+		name, err = authenticate(user, password)
+	}
 	switch {
 	case err == nil:
 		_, err = fmt.Fprintln(out, "ok", name)
