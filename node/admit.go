@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -175,13 +176,19 @@ func (n *Node) levelOf(name string) (access.Level, error) {
 	return level, nil
 }
 
-// recheckEvery is how long a user keeps rights that the groups do not give any more.
-const recheckEvery = 15 * time.Second
+// recheckGroups is how long a user keeps rights that the groups do not give any more.
+const recheckGroups = 15 * time.Second
 
-// watchAccess ends sessions whose user has other rights by now, and tells paired
-// machines the next key of this one, if it is to change.
+// watchAccess says whether passwords can be checked here, ends sessions whose user has
+// other rights by now, and tells paired machines the next key of this one, if it is to
+// change.
 func (n *Node) watchAccess(ctx context.Context) {
-	tick := time.NewTicker(recheckEvery)
+	if len(n.cfg.LoginCommand) > 0 {
+		if err := pamlogin.Probe(ctx, n.cfg.LoginCommand); err != nil && ctx.Err() == nil {
+			n.log.Warn("no logins with passwords", "err", err)
+		}
+	}
+	tick := time.NewTicker(cmp.Or(n.cfg.RecheckGroups, recheckGroups))
 	defer tick.Stop()
 	for {
 		select {
@@ -209,7 +216,12 @@ func (n *Node) recheck() {
 			n.log.Warn("rights changed, session ends", "caller", c.String(), "had", c.Level.String())
 		}
 	}
-	n.srv.Drop(func(c access.Caller) bool { return changed[c] })
+	for _, ends := range changed {
+		if ends { // only then: it turns away those who just come in
+			n.srv.Drop(func(c access.Caller) bool { return changed[c] })
+			return
+		}
+	}
 }
 
 // writeLocal leaves addresses and tokens for programs on this machine, readable by root

@@ -63,6 +63,10 @@ type Config struct {
 	// Pinned are the keys whose values the environment or flags gave: settings that are
 	// stored do not replace them.
 	Pinned []string `mapstructure:"-"`
+
+	// RecheckGroups is how often the groups of users who are logged in are looked at; 0:
+	// every 15 s. For tests.
+	RecheckGroups time.Duration `mapstructure:"-"`
 }
 
 // ConnectionConfig is a connection that exists whenever the node runs.
