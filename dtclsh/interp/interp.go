@@ -52,6 +52,7 @@ type Interp struct {
 	chosen  bool               // SOURCE was given
 	name    string             // of the current source, "" before it was asked
 	target  string             // current target
+	monitor string             // current monitor
 	set     string             // current replication set
 	exit    *int64             // status given to EXIT
 	edits   map[string]*edited // sets changed or looked at here, by key

@@ -40,7 +40,15 @@ const (
 	SetNotSaved     Code = -144
 	CannotConnect   Code = -145
 	NotThisOne      Code = -155
+	MonitorExists   Code = -201
+	NoSuchMonitor   Code = -202
+	MonitorInUse    Code = -205
 	NoMonitor       Code = -206
+	SourceOnline    Code = -207
+	NotFailedOver   Code = -209
+	IsFailedOver    Code = -210
+	NotMonitored    Code = -211
+	NoNIC           Code = -214
 )
 
 // Texts says what each code means. The numbers are the language's, the words ours.

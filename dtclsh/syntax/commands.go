@@ -14,6 +14,9 @@ const (
 
 var settingCodes = map[control.Code]Code{control.NotFound: BadOption, control.BadRequest: BadValue, control.Refused: BadValue}
 
+// monitorCodes are what a target's refusals mean.
+var monitorCodes = map[control.Code]Code{control.NotFound: NoSuchMonitor, control.Exists: MonitorExists, control.Refused: MonitorInUse}
+
 var noSet = map[control.Code]Code{control.NotFound: NoSet}
 
 // Commands is the table, by name.
@@ -33,9 +36,15 @@ var Commands = []Command{
 		Help: "list the machines that the given one knows", Returns: "how many", Example: "environment orion"},
 	{Name: "EXIT", Forms: []string{"EXIT [<status:num>]"}, Help: "leave the shell or end the script; connections keep running",
 		Note: "The status becomes the exit code of the program.", Example: "exit"},
-	{Name: "FAILBACK", Forms: []string{"FAILBACK <monitor:monitor> [,] {CONTINUE | STOP | REMONITOR | NOREMONITOR}"}, Level: control.Admin,
+	{Name: "FAILBACK", Forms: []string{"FAILBACK <monitor:monitor> [,] {CONTINUE | STOP | REMONITOR | NOREMONITOR | DISCARD}"}, Level: control.Admin,
+		Codes: map[control.Code]Code{control.NotFound: NotMonitored, control.Refused: NotFailedOver},
+		Note:  "The source must be off the network until it is done. DISCARD gives up, after a failback, what was changed on the target meanwhile: the source may overwrite it.",
+
 		Help: "give a failed source its identity back", Example: "failback nova, continue"},
-	{Name: "FAILOVER", Forms: []string{"FAILOVER <monitor:monitor>"}, Level: control.Admin,
+	{Name: "FAILOVER", Forms: []string{"FAILOVER <monitor:monitor> {CONFIRM | FORCE | DRYRUN | DECLINE}"}, Level: control.Admin,
+		Codes: map[control.Code]Code{control.NotFound: NotMonitored, control.Refused: IsFailedOver, control.NotReady: SourceOnline},
+		Note:  "CONFIRM also if the source still answers; FORCE also with unusable data and addresses that others answer for; DRYRUN tells each step; DECLINE answers a pending prompt.",
+
 		Help: "let the target take over for a source now", Example: "failover nova"},
 	{Name: "GET", Forms: []string{"GET <option:setting>", "GET <option:setting> ON <machine:machine>", "GET <machine:machine> <option:setting>"}, Level: control.Monitor,
 		Help: "a setting of the source, else of the target", Note: "GET * lists all that have a meaning. docs/settings.md explains them.",
@@ -63,25 +72,26 @@ var Commands = []Command{
 	{Name: "MIRROR START", Forms: []string{"MIRROR START <con:cons> {CLEAN | DIFFERENT | NEWER | CHECKSUM | ORPHANS}"}, Level: control.Admin,
 		Help: "start a mirror: everything, or with DIFFERENT what differs", Note: "NEWER and CHECKSUM mean a difference mirror.", Example: "mirror start $con different, checksum"},
 	{Name: "MIRROR STOP", Forms: []string{"MIRROR STOP <con:cons>"}, Level: control.Admin, Help: "abandon a mirror; a later one begins anew", Example: "mirror stop 2"},
-	{Name: "MONITOR ADD", Forms: []string{"MONITOR ADD <address> {TO <monitor:monitor> | INTERVAL = <interval:num> | TIMEOUT = <timeout:num> | MISSED = <missed:num> | PING | SERVICE}"}, Level: control.Admin,
-		Help: "watch an address of the source", Example: "monitor add 198.51.100.10 interval = 5 missed = 4"},
-	{Name: "MONITOR CLEAR", Forms: []string{"MONITOR CLEAR [<monitor:monitor>]"}, Level: control.Admin, Help: "forget what a monitor is configured to do", Example: "monitor clear nova"},
-	{Name: "MONITOR CREATE", Forms: []string{"MONITOR CREATE <monitor:monitor>"}, Level: control.Admin, Help: "make a monitor of a source on the target", Example: "monitor create nova"},
-	{Name: "MONITOR DELETE", Forms: []string{"MONITOR DELETE <monitor:monitor>"}, Level: control.Admin, Help: "delete a monitor", Example: "monitor delete nova"},
-	{Name: "MONITOR DISPLAY", Forms: []string{"MONITOR DISPLAY [<monitor:monitor>]"}, Level: control.Monitor, Help: "show how a monitor is configured", Example: "monitor display nova"},
-	{Name: "MONITOR GET", Forms: []string{"MONITOR GET [<monitor:monitor>]"}, Level: control.Monitor, Help: "read a monitor's configuration and state", Returns: "1 online, 2 failing, 3 failed over", Example: "$state = monitor get nova"},
+	{Name: "MONITOR ADD", Forms: []string{"MONITOR ADD <address> {TO <monitor:monitor> | INTERVAL = <interval:num> | TIMEOUT = <timeout:num> | MISSED = <missed:num> | PING | SERVICE | BOTH | TAKE | NOTAKE | NOWATCH}"}, Level: control.Admin,
+		Codes: monitorCodes, Help: "watch an address of the source, and take it over at failover",
+		Note: "Seconds may have fractions. SERVICE asks the source's daemon, PING its kernel; with BOTH either answer counts. NOTAKE only watches, NOWATCH only takes over.", Example: "monitor add 198.51.100.10 interval = 5 missed = 4"},
+	{Name: "MONITOR CLEAR", Forms: []string{"MONITOR CLEAR [<monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "forget what a monitor is configured to do", Example: "monitor clear nova"},
+	{Name: "MONITOR CREATE", Forms: []string{"MONITOR CREATE <monitor:monitor>"}, Level: control.Admin, Codes: monitorCodes, Help: "make a monitor of a source on the target", Example: "monitor create nova"},
+	{Name: "MONITOR DELETE", Forms: []string{"MONITOR DELETE <monitor:monitor>"}, Level: control.Admin, Codes: monitorCodes, Help: "delete a monitor", Example: "monitor delete nova"},
+	{Name: "MONITOR DISPLAY", Forms: []string{"MONITOR DISPLAY [<monitor:monitor>]"}, Level: control.Monitor, Codes: monitorCodes, Help: "show how a monitor is configured", Example: "monitor display nova"},
+	{Name: "MONITOR GET", Forms: []string{"MONITOR GET [<monitor:monitor>]"}, Level: control.Monitor, Codes: monitorCodes, Help: "read a monitor's configuration and state", Returns: "1 online, 2 failing, 3 failed over", Example: "$state = monitor get nova"},
 	{Name: "MONITOR LIST", Forms: []string{"MONITOR LIST"}, Level: control.Monitor, Help: "list the monitors of the target", Returns: "how many", Example: "monitor list"},
-	{Name: "MONITOR MOVE", Forms: []string{"MONITOR MOVE <address> TO <nic> [<monitor:monitor>]"}, Level: control.Admin, Help: "say which network card takes over an address", Example: "monitor move 198.51.100.10 to 1"},
-	{Name: "MONITOR OPTION", Forms: []string{"MONITOR OPTION {MOVENAME | NOMOVENAME | MOVEADDRESSES | NOMOVEADDRESSES | MOVESHARES | NOMOVESHARES | AUTO | MANUAL | INTERVENTION | NOINTERVENTION | ALLIP | ONEIP} [<monitor:monitor>]"}, Level: control.Admin,
-		Help: "choose what moves at failover, and when", Example: "monitor option moveaddresses nomovename"},
-	{Name: "MONITOR REMOVE", Forms: []string{"MONITOR REMOVE <address> [FROM <monitor:monitor>]"}, Level: control.Admin, Help: "stop watching an address", Example: "monitor remove 198.51.100.10"},
-	{Name: "MONITOR SCRIPT ADD", Forms: []string{"MONITOR SCRIPT ADD (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK) = <script:path> {ARGS = <args> | DELAY | NODELAY | TO <monitor:monitor>}"}, Level: control.Admin,
-		Help: "run a script at a step of failover or failback", Example: `monitor script add postfailover = "/opt/ha/up.sh" delay`},
-	{Name: "MONITOR SCRIPT REMOVE", Forms: []string{"MONITOR SCRIPT REMOVE (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK) [FROM <monitor:monitor>]"}, Level: control.Admin,
-		Help: "run no script at that step", Example: "monitor script remove postfailover"},
-	{Name: "MONITOR START", Forms: []string{"MONITOR START [<monitor:monitor>]"}, Level: control.Admin, Help: "begin to watch a source", Example: "monitor start nova"},
-	{Name: "MONITOR STOP", Forms: []string{"MONITOR STOP [<monitor:monitor>]"}, Level: control.Admin, Help: "stop watching a source", Example: "monitor stop nova"},
-	{Name: "MONITOR USE", Forms: []string{"MONITOR USE <monitor:monitor>"}, Level: control.Monitor, Help: "choose the monitor that the next commands mean", Example: "monitor use nova"},
+	{Name: "MONITOR MOVE", Forms: []string{"MONITOR MOVE <address> TO <nic> [<monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "say which network card takes over an address", Example: "monitor move 198.51.100.10 to 1"},
+	{Name: "MONITOR OPTION", Forms: []string{"MONITOR OPTION {MOVENAME | NOMOVENAME | MOVEADDRESSES | NOMOVEADDRESSES | MOVESHARES | NOMOVESHARES | AUTO | MANUAL | INTERVENTION | NOINTERVENTION | ALLIP | ONEIP | APPLYQUEUE | SKIPQUEUE | WITNESS = <witness> | NOWITNESS} [<monitor:monitor>]"}, Level: control.Admin,
+		Codes: monitorCodes, Help: "choose what moves at failover, and when", Example: "monitor option moveaddresses nomovename"},
+	{Name: "MONITOR REMOVE", Forms: []string{"MONITOR REMOVE <address> [FROM <monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "stop watching an address", Example: "monitor remove 198.51.100.10"},
+	{Name: "MONITOR SCRIPT ADD", Forms: []string{"MONITOR SCRIPT ADD (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK | FENCE) = <script:path> {ARGS = <args> | DELAY | NODELAY | TO <monitor:monitor>}"}, Level: control.Admin,
+		Codes: monitorCodes, Help: "run a script at a step of failover or failback", Example: `monitor script add postfailover = "/opt/ha/up.sh" delay`},
+	{Name: "MONITOR SCRIPT REMOVE", Forms: []string{"MONITOR SCRIPT REMOVE (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK | FENCE) [FROM <monitor:monitor>]"}, Level: control.Admin,
+		Codes: monitorCodes, Help: "run no script at that step", Example: "monitor script remove postfailover"},
+	{Name: "MONITOR START", Forms: []string{"MONITOR START [<monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "begin to watch a source", Example: "monitor start nova"},
+	{Name: "MONITOR STOP", Forms: []string{"MONITOR STOP [<monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "stop watching a source", Example: "monitor stop nova"},
+	{Name: "MONITOR USE", Forms: []string{"MONITOR USE <monitor:monitor>"}, Level: control.Monitor, Codes: map[control.Code]Code{control.NotFound: NoMonitor}, Help: "choose the monitor that the next commands mean", Example: "monitor use nova"},
 	{Name: "MOUNT", Forms: []string{"MOUNT <path:path>"}, Level: control.Admin, Help: "capture a directory of the source in write order",
 		Note: "Processes that hold files open from before are listed: what they write is not captured.", Example: `mount "/srv/pay"`},
 	{Name: "NICLIST", Forms: []string{"NICLIST [<machine:machine>]"}, Aliases: []string{"NIC LIST"}, Level: control.Monitor, Help: "list the network cards of a machine", Returns: "how many", Example: "niclist orion"},
