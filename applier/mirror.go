@@ -101,6 +101,13 @@ func (a *Applier) placeKnown(t *tree, op *fileop.Op, o *object, p place, pfd int
 	}
 	id, _, err := a.at.Identify(ffd, at.name)
 	if isGone(err) || err == nil && id != o.ident {
+		if at == p && len(o.names) > 1 { // somebody broke a link group: the other names have the object
+			a.cat.unbind(o, p)
+			if err := a.clearPlace(t, pfd, p.name); err != nil {
+				return err
+			}
+			return a.placeKnown(t, op, o, p, pfd)
+		}
 		return errUnknown
 	}
 	switch {

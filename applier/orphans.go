@@ -36,7 +36,7 @@ func (a *Applier) treatOrphan(t *tree, q *fileop.Probe) (r fileop.ProbeReply, er
 	if t.hidden(q.Obj, q.Name) || !a.cat.child(t.Tree, place{q.Obj, q.Name}).IsZero() {
 		return r, nil
 	}
-	m := measure{mount: fsx.MountID(fd)}
+	m := extent{mount: fsx.MountID(fd)}
 	if err := m.look(a, fd, q.Name, 0); err != nil {
 		return r, ignoreGone(err)
 	}
@@ -85,14 +85,14 @@ const maxOrphanDepth = 1000
 // errMount: a file system is mounted inside an orphan, or it is too deep to look at.
 var errMount = errors.New("something is mounted in it, or it is too deep")
 
-// measure looks at everything below a name, through no link.
-type measure struct {
+// extent is everything below a name, reached through no link.
+type extent struct {
 	mount              uint64
 	files, dirs, bytes uint64
 	newest             time.Time // modification time
 }
 
-func (m *measure) look(a *Applier, pfd int, name string, depth int) error {
+func (m *extent) look(a *Applier, pfd int, name string, depth int) error {
 	st, err := a.at.Stat(pfd, name)
 	if err != nil {
 		return err
