@@ -3,6 +3,9 @@ package event
 // The events. Names say what happened; the numbers are promised.
 const (
 	LinkUp           ID = 73
+	QueueRelieved    ID = 79
+	ScheduledStart   ID = 81
+	ScheduledStop    ID = 82
 	ConnectFailed    ID = 76
 	LinkLost         ID = 77
 	DaemonStarted    ID = 4000
@@ -30,6 +33,7 @@ const (
 	ReplicateStopped ID = 4025
 	TargetPaused     ID = 4026
 	TargetResumed    ID = 4027
+	LimitChanged     ID = 4063
 	TargetState      ID = 4065
 	WriteFull        ID = 4110
 	WriteBusy        ID = 4111
@@ -51,6 +55,7 @@ const (
 	CleanMarkMissing ID = 20014
 	QueueSpaceLow    ID = 20015
 	QueueSpaceBack   ID = 20016
+	QueueUsage       ID = 20017
 	HolderLost       ID = 20020
 	HolderBack       ID = 20021
 	DaemonResumed    ID = 20022
@@ -73,6 +78,9 @@ const (
 // kinds is the table. docs/operate/events.md is made from it.
 var kinds = []Kind{
 	{LinkUp, service, Success, "link is up", "connected to %1", []string{"target"}, "", 0},
+	{QueueRelieved, service, Success, "queue usage below its threshold", "the queue is used below its threshold again", nil, "", 0},
+	{ScheduledStart, service, Info, "scheduled transmission begins", "scheduled transmission to %1 begins: %2", []string{"target", "why"}, "", 0},
+	{ScheduledStop, service, Info, "scheduled transmission ends", "scheduled transmission to %1 ends: %2; changes wait in the queue", []string{"target", "why"}, "", 0},
 	{ConnectFailed, service, Warning, "connection to target failed", "connection to %1 failed: %2", []string{"target", "err"},
 		"check that the target runs, that its address is right, and the network; it is tried again by itself", LinkUp},
 	{LinkLost, service, Warning, "link lost", "connection to %1 was lost; changes wait in the queue", []string{"target"},
@@ -106,6 +114,7 @@ var kinds = []Kind{
 	{ReplicateStopped, service, Info, "replication stopped", "replication to %1 of replication set %2 stopped on connection %3", []string{"target", "set", "con_id"}, "", 0},
 	{TargetPaused, target, Info, "target paused", "applying what %1 sends is paused; it waits in the target's queue", []string{"source"}, "resume it when ready", TargetResumed},
 	{TargetResumed, target, Info, "target resumed", "applying what %1 sends goes on", []string{"source"}, "", 0},
+	{LimitChanged, service, Info, "bandwidth limit changed", "the bandwidth limit to %1 is now %2 bytes in %3 (0: none)", []string{"target", "bytes", "period"}, "", 0},
 	{TargetState, target, Info, "target state changed", "the data on the target is now: %1 (connection %2)", []string{"state", "con_id"}, "", 0},
 	{WriteFull, target, Warning, "target disk full", "target cannot write, its disk is full: %1; tried again until it works", []string{"err"},
 		"free space on the target, or add some", WriteCured},
@@ -140,6 +149,8 @@ var kinds = []Kind{
 	{QueueSpaceLow, service, Warning, "queue nearly full", "the queue of connection %1 is full or its disk is short of space: %2", []string{"con_id", "err"},
 		"free space on the queue's disk, or raise the queue's limit", QueueSpaceBack},
 	{QueueSpaceBack, service, Success, "queue has space", "the queue of connection %1 has space again", []string{"con_id"}, "", 0},
+	{QueueUsage, service, Warning, "queue usage over its threshold", "the %1 is used by %2 %%, the threshold is %3 %%", []string{"queue", "percent", "threshold"},
+		"see why it is not emptied (status); a source queue that is full ends its connection, which then compares", QueueRelieved},
 	{HolderLost, capturer, Warning, "holder lost", "the process that keeps the captured session of %1 is gone; a killed daemon would end the mount", []string{"dir"},
 		"it is started again by itself; look why it ended", HolderBack},
 	{HolderBack, capturer, Success, "holder runs", "the process that keeps the captured session of %1 runs again", []string{"dir"}, "", 0},

@@ -214,6 +214,12 @@ func (s *session) inWriteOrder() bool {
 // step does what is due.
 func (c *cleaner) step(ctx context.Context) error {
 	s := c.s
+	s.marking.Lock()
+	defer s.marking.Unlock()
+	if s.c.replicationOff() { // nobody watches
+		c.pending, c.clean = nil, nil
+		return s.c.n.lessenMark(s.c.key)
+	}
 	if c.clockBack() {
 		c.pending = nil
 		s.c.log.Warn("clock was set back; no file time before that is believed")

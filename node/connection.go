@@ -26,7 +26,9 @@ type Connection struct {
 	rules *repset.Rules
 	pairs []repset.Pair // roots and where they go
 	log   *slog.Logger
-	valve *stream.Valve // pause and bandwidth
+	valve *stream.Valve // pause by hand
+
+	limits *limits // of its target
 
 	cancel context.CancelCauseFunc
 	done   chan struct{}
@@ -42,6 +44,7 @@ type Connection struct {
 	stoppedAt fileop.Time
 	moved     string // where the target is now, if not at cfg.Address
 	size      repset.Size
+	saved     chan struct{} // closed when the set is saved; nil: nobody waits
 	lastErr   string
 	resumed   *session        // goes on in place of a new one; nil: none
 	failure   error           // why the last attempt to open a session failed; nil once one is open
@@ -51,6 +54,9 @@ type Connection struct {
 	neverOpen bool            // no session was opened yet
 	wentWell  bool            // a mirror ended in the last session
 	delay     time.Duration   // before the next session; 0: the usual
+	mode      transmitMode    // what the operator wants of the sending
+
+	noReplication bool // changes are not queued
 }
 
 // Causes that end a connection or its session.
@@ -82,8 +88,12 @@ func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Conne
 	if err != nil {
 		return nil, err
 	}
-	return &Connection{n: n, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
-		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}, nil
+	c := &Connection{n: n, limits: n.limitsOf(st.Target), mode: st.Transmission, noReplication: st.NoReplication, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
+		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}
+	if c.mode != sending {
+		c.valve.Pause()
+	}
+	return c, nil
 }
 
 // checkRoots refuses roots that are not there, and a set that holds this machine's queue.
@@ -146,9 +156,16 @@ func (c *Connection) run(ctx context.Context) {
 		c.park(ctx, p)
 	}
 	for ctx.Err() == nil {
+		if p := c.waitsByHand(); p != parkNot {
+			c.park(ctx, p)
+			continue
+		}
 		err := c.hold(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errReplication) {
+			continue
 		}
 		c.note(err)
 		c.rest(ctx, err)
@@ -166,9 +183,17 @@ func (c *Connection) hold(ctx context.Context) error {
 		return err
 	}
 	c.set(s)
+	if c.replicationOff() { // since it was asked
+		c.set(nil)
+		s.close()
+		return errReplication
+	}
 	c.sessionBegun()
 	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
 	err = s.run(first)
+	if errors.Is(context.Cause(s.ctx), errReplication) {
+		err = errReplication
+	}
 	c.set(nil)
 	if err := c.n.lessenMark(c.key); err != nil { // nobody watches from here on
 		c.log.Error("clean mark not changed", "err", err)

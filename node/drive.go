@@ -41,6 +41,10 @@ func (s *session) driveMirror(ctx context.Context) error {
 			}
 			continue
 		}
+		if s.c.replicationOff() {
+			s.orders.done()
+			continue
+		}
 		s.mirrorActive(true)
 		s.mirrorBegun(o)
 		err := s.runMirror(ctx, o)
@@ -74,6 +78,9 @@ func (s *session) follow(ctx context.Context, follower func(context.Context) err
 func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 	for {
 		s.waitLink(ctx)
+		if s.c.replicationOff() {
+			return mirror.ErrStopped
+		}
 		s.measured(&o)
 		err := s.mirror.Run(ctx, o)
 		if ctx.Err() != nil || err == nil || errors.Is(err, mirror.ErrStopped) || errors.Is(err, mirror.ErrIncomplete) {

@@ -102,6 +102,9 @@ func (c *Connection) sessionBegun() {
 
 // sessionEnded: another one follows by itself, unless ctx ended.
 func (c *Connection) sessionEnded(ctx context.Context, err error) {
+	if errors.Is(err, errReplication) { // told when it was stopped
+		return
+	}
 	c.tell(event.ReplicateStopped)
 	if ctx.Err() != nil {
 		return

@@ -107,7 +107,7 @@ func (s *session) journalConfig(t *stream.Tail) stream.JournalConfig {
 func (s *session) prepare(t *stream.Tail) {
 	c := s.c
 	s.orders.tell(t, s.wasEmpty, &c.mirrors)
-	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: c.n.cfg.Name, Gate: c.valve,
+	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: c.n.cfg.Name, Gate: stream.Gates{c.limits.valve, c.valve},
 		MirrorWeight: c.n.conf().mirrorWeight()}, c.log)
 	s.mirror = mirror.New(s.mirrorConfig(), c.log)
 }
@@ -133,7 +133,7 @@ func (s *session) findCaptures() error {
 }
 
 func (s *session) mirrorConfig() mirror.Config {
-	cfg := mirror.Config{Rules: s.c.rules, Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
+	cfg := mirror.Config{Rules: s.c.currentRules(), Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
 		Busy: tellBusy(s.journal.Tail()), BlockSize: int(s.c.n.conf().MirrorChunk)}
 	cfg.Touch, cfg.Durable = s.c.n.flight.Touch, s.durable()
 	cfg.EveryChange = true
@@ -186,6 +186,7 @@ func (s *session) run(first *mirror.Options) error {
 	g.Go(func() error { return s.watchLink(ctx) })
 	g.Go(func() error { return s.keepShut(ctx) })
 	g.Go(func() error { return s.keepClean(ctx) })
+	g.Go(func() error { return s.keepBackup(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -205,6 +206,7 @@ func (s *session) run(first *mirror.Options) error {
 		})
 	}
 	if first != nil {
+		g.Go(func() error { return s.calculate(ctx) })
 		s.orders.first(*first, s.began)
 	}
 	return g.Wait()

@@ -28,8 +28,10 @@ type stateData struct {
 	Replicas    map[string]joinInfo `json:"replicas"`
 	Sets        []repset.Set        `json:"sets,omitempty"`     // by name, regardless of case
 	Machines    map[string]string   `json:"machines,omitempty"` // name to host:port
-	Written     uint64              `json:"written"`            // how often: the newer copy counts
-	Checksum    string              `json:"checksum"`           // of the file (statefile.go); last
+	// Limits are the schedules and bandwidths of the targets, by their names.
+	Limits   map[string]storedLimits `json:"limits,omitempty"`
+	Written  uint64                  `json:"written"`  // how often: the newer copy counts
+	Checksum string                  `json:"checksum"` // of the file (statefile.go); last
 }
 
 // storedConnection is a connection of this machine as source.
@@ -40,6 +42,9 @@ type storedConnection struct {
 	// StoppedAt is when changes were last known to reach the target in full: the
 	// session ended in good order with nothing left to send. Zero: not known.
 	StoppedAt fileop.Time `json:"stopped_at"`
+	// What the operator wants of it.
+	Transmission  transmitMode `json:"transmission,omitempty"`
+	NoReplication bool         `json:"no_replication,omitempty"`
 }
 
 // openState reads the state of a data directory, or begins an empty one.

@@ -233,11 +233,11 @@ func TestSeveralConnections(t *testing.T) {
 		Map: map[string]string{p.dir: second}, Capture: "stacked"})
 	must(t, err)
 	must(t, p.source.Settle(ctx, id))
-	must(t, p.source.pauseTransmission(id, true))
+	p.transmission(id, "pause")
 	do(exercise.Job{Kind: "stress", Seed: 6, Workers: 2, Ops: 3000, Dir: p.dir}, t, true)
 	p.settle()
 	p.same()
-	must(t, p.source.pauseTransmission(id, false))
+	p.transmission(id, "resume")
 	must(t, p.source.Settle(ctx, id))
 	same(t, p.dir, second)
 }
