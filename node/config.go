@@ -60,6 +60,8 @@ type Config struct {
 	HeartbeatEvery     time.Duration `mapstructure:"heartbeat_every"`      // 0: none are sent (HBExternalRate)
 	HeartbeatTTL       time.Duration `mapstructure:"heartbeat_ttl"`        // a machine unheard for so long is away (HBTTL)
 
+	OrphansDir string `mapstructure:"orphans_dir"` // where orphans are moved to (MoveOrphansDir); "": they are removed (MoveOrphanedFiles)
+
 	// Pinned are the keys whose values the environment or flags gave: settings that are
 	// stored do not replace them.
 	Pinned []string `mapstructure:"-"`

@@ -34,6 +34,8 @@ type Connection struct {
 	done   chan struct{}
 	told   told // what was reported to the operator
 
+	verifying verification
+
 	mirrors atomic.Uint64 // begun since the start of the node
 
 	mu       sync.Mutex // guards what follows

@@ -52,6 +52,11 @@ func (s *session) join() error {
 	}
 	s.ack.MirrorApplied = fileop.Seq(reply.MirrorApplied) // our last report may be older
 	s.peer = reply.Session
+	if s.roots == nil {
+		for _, r := range info.Roots {
+			s.roots = append(s.roots, r.Obj)
+		}
+	}
 	return nil
 }
 

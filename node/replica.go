@@ -69,7 +69,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
 		RetryEvery: n.conf().TargetRetry, RetryMax: n.conf().TargetRetryLimit,
-		OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }, OnChange: r.moved}
+		OrphansDir: func() string { return n.conf().OrphansDir }, OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }, OnChange: r.moved}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
 	}
@@ -103,6 +103,11 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 func (r *replica) run(ctx context.Context) {
 	stop, err := r.serveQueries()
 	if err != nil {
+		r.breakUp(err)
+	} else {
+		defer stop()
+	}
+	if stop, err := r.serveProbes(); err != nil {
 		r.breakUp(err)
 	} else {
 		defer stop()

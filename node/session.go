@@ -48,6 +48,7 @@ type session struct {
 	joinedAt uint64 // the link's generation when the target was asked last; 0: not yet
 	again    retry  // of mirrors the target asks for
 	linkDown bool
+	roots    []fileop.ObjID // the set's root directories when the target was joined first
 
 	marking sync.Mutex // one change of the clean mark at a time
 }

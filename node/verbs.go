@@ -82,6 +82,8 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
+		"verify":  verb(n.verify),
+		"orphans": verb(n.orphans),
 		"transmission": verb(n.transmit),
 		"replication":  verb(n.replicates),
 		"schedule":     verb(n.getSchedule),

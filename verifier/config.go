@@ -125,20 +125,20 @@ type Difference struct {
 
 // Totals of a run.
 type Totals struct {
-	Files       uint64 `json:"files"` // everything but directories that was compared
-	Dirs        uint64 `json:"dirs"`
-	Bytes       uint64 `json:"bytes"` // size of the files
-	Read        uint64 `json:"read"`  // bytes of content compared
-	Different   uint64 `json:"different"`
-	MissingOnes uint64 `json:"missing"` // of Different
-	Orphans     uint64 `json:"orphans"` // of Different
-	ToSend      uint64 `json:"to_send"` // bytes
-	Treated     uint64 `json:"treated"` // orphans removed or set aside
-	Spared      uint64 `json:"spared"`
-	TreatedSize uint64 `json:"treated_bytes"`
-	Excluded    uint64 `json:"excluded"`  // names of the target that the rules leave alone
-	Unsettled   uint64 `json:"unsettled"` // what changed at every look and could not be compared
-	Errors      uint64 `json:"errors"`    // what could not be read
+	Files        uint64 `json:"files"` // everything but directories that was compared
+	Dirs         uint64 `json:"dirs"`
+	Bytes        uint64 `json:"bytes"` // size of the files
+	Read         uint64 `json:"read"`  // bytes of content compared
+	Different    uint64 `json:"different"`
+	Missing      uint64 `json:"missing"` // of Different
+	Orphans      uint64 `json:"orphans"` // of Different
+	ToSend       uint64 `json:"to_send"` // bytes
+	Treated      uint64 `json:"treated"` // orphans removed or set aside
+	Spared       uint64 `json:"spared"`
+	TreatedBytes uint64 `json:"treated_bytes"`
+	Excluded     uint64 `json:"excluded"`  // names of the target that the rules leave alone
+	Unsettled    uint64 `json:"unsettled"` // what changed at every look and could not be compared
+	Errors       uint64 `json:"errors"`    // what could not be read
 }
 
 // Errors that end a run.

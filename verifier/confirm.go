@@ -161,7 +161,7 @@ func (r *run) tell(root *Root, dir string, e *fileop.Entry, d Difference) {
 		}
 		t.Different++
 		if d.Kinds[0] == Missing {
-			t.MissingOnes++
+			t.Missing++
 		}
 		t.ToSend += uint64(d.Bytes)
 	})

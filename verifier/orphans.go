@@ -25,7 +25,7 @@ func (r *run) orphan(f *frame, l *listed, name string, a *fileop.ProbeReply) err
 			r.count(func(t *Totals) { t.Spared++ })
 		} else {
 			d.Bytes = int64(reply.Bytes)
-			r.count(func(t *Totals) { t.Treated++; t.TreatedSize += reply.Bytes })
+			r.count(func(t *Totals) { t.Treated++; t.TreatedBytes += reply.Bytes })
 		}
 	}
 	r.count(func(t *Totals) { t.Different++; t.Orphans++ })
