@@ -46,6 +46,7 @@ var Verbs = []Verb{
 	{"settle", Monitor, "wait until everything captured before the call is applied on the target"},
 	{"calculate", Monitor, "measure the size of a replication set"},
 	{"target", Admin, "pause or resume applying of what a source sends here"},
+	{"paths", Admin, "paths of this machine that begin so, for completion at a prompt"},
 	{"repset.list", Monitor, "the stored replication sets of this machine"},
 	{"repset.get", Monitor, "one stored replication set"},
 	{"repset.save", Admin, "store a replication set, if nobody changed it meanwhile"},

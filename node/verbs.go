@@ -32,6 +32,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"repset.save":    verb(n.saveSet),
 		"repset.delete":  verb(n.deleteSet),
 		"events":         verb(n.listEvents),
+		"paths":          verb(n.listPaths),
 		"machine.list":   verb(n.listMachines),
 		"machine.add":    verb(n.addMachine),
 		"machine.remove": verb(n.removeMachine),
