@@ -51,6 +51,8 @@ var Verbs = []Verb{
 	{"repset.get", Monitor, "one stored replication set"},
 	{"repset.save", Admin, "store a replication set, if nobody changed it meanwhile"},
 	{"repset.delete", Admin, "delete a replication set that is not connected"},
+	{"repset.backups", Monitor, "the copies of its sources' replication sets that this machine keeps as a target"},
+	{"shutdown", Admin, "stop the daemon"},
 	{"upgrade", Admin, "replace the running daemon by a program, without interrupting applications"},
 	{"machine.list", Monitor, "the machines this one knows by name"},
 	{"machine.add", Admin, "tell this machine the address of another"},

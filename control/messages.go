@@ -51,7 +51,8 @@ type ConnectRequest struct {
 
 // ConnectReply names the new connection.
 type ConnectReply struct {
-	ID int `json:"con_id"`
+	ID    int      `json:"con_id"`
+	Notes []string `json:"notes,omitempty"` // what the operator should know
 }
 
 // IDRequest names a connection.
@@ -172,6 +173,24 @@ type NameRequest struct {
 type Repset struct {
 	repset.Set
 	Connected bool `json:"connected"`
+}
+
+// SavedRepset answers "repset.save". The notes say what became of its connections.
+type SavedRepset struct {
+	Repset
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Backup is a target's copy of a replication set of one of its sources.
+type Backup struct {
+	Source   string     `json:"source"`
+	Set      repset.Set `json:"set"`
+	Received time.Time  `json:"received"`
+}
+
+// BackupList answers "repset.backups", by source and set.
+type BackupList struct {
+	Backups []Backup `json:"backups"`
 }
 
 // RepsetList answers "repset.list", by name.

@@ -78,6 +78,12 @@ func (p *progress) at(path string) {
 	p.current = path
 }
 
+// Measured tells how much the set holds, if that was found out while a run is under way.
+func (m *Mirror) Measured(files, bytes uint64) {
+	m.prog.totalFiles.Store(files)
+	m.prog.totalBytes.Store(bytes)
+}
+
 // Progress tells how far the present or last run is.
 func (m *Mirror) Progress() Progress {
 	p := &m.prog

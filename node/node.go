@@ -53,6 +53,8 @@ type Node struct {
 	keys  *access.Keyring // who this machine is, and whom it knows
 	gate  *gate
 
+	shutDown chan struct{} // closed when an operator ends the daemon
+	shutOnce sync.Once
 	presence *presence
 	settings *settingsFile          // what operators set
 	base     Config                 // of the start, without what is set
@@ -119,7 +121,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, base: base, settings: set, presence: newPresence(), log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
+	n := &Node{cfg: cfg, base: base, settings: set, presence: newPresence(), shutDown: make(chan struct{}), log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
 		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
 	if n.keys, err = access.Open(cfg.Data, cfg.Name); err != nil {
 		return nil, err
@@ -170,6 +172,7 @@ func (n *Node) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-n.replaced:
+		case <-n.shutDown:
 		}
 	} else {
 		n.leaving.Store(true) // what is held waits for a daemon that starts

@@ -112,6 +112,11 @@ func (r *replica) run(ctx context.Context) {
 	} else {
 		defer stop()
 	}
+	if stop, err := r.serveBackup(); err != nil {
+		r.breakUp(err)
+	} else {
+		defer stop()
+	}
 	if stop, err := r.serveClean(); err != nil {
 		r.breakUp(err)
 	} else {

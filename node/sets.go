@@ -103,7 +103,11 @@ func (n *Node) saveSet(_ context.Context, edited repset.Set) (any, error) {
 		}
 		return nil, control.Errorf(control.BadRequest, "", "%v", refused)
 	}
-	return control.Repset{Set: saved, Connected: n.connectedSet(saved.Name)}, err
+	if err != nil {
+		return nil, err
+	}
+	notes := n.setChanged(saved)
+	return control.SavedRepset{Repset: control.Repset{Set: saved, Connected: n.connectedSet(saved.Name)}, Notes: notes}, nil
 }
 
 // deleteSet deletes a set that is not connected (B5.49).

@@ -12,7 +12,6 @@ import (
 	"understudy/control"
 	"understudy/event"
 	"understudy/mirror"
-	"understudy/repset"
 	"understudy/stream"
 )
 
@@ -278,13 +277,13 @@ func (n *Node) Calculate(ctx context.Context, req control.CalculateRequest) (con
 		if c, err = n.connection(req.ID); err != nil {
 			return control.Size{}, err
 		}
-		cfg = c.cfg
+		cfg = c.config()
 	}
 	rules, err := cfg.rules()
 	if err != nil {
 		return control.Size{}, control.Errorf(control.BadRequest, "", "%v", err)
 	}
-	sz, err := repset.Measure(ctx, rules, nil)
+	sz, err := n.measure(ctx, rules)
 	if err != nil {
 		return control.Size{}, explain(err)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/control"
+	"understudy/internal/access"
 )
 
 // Replaced, returned by Run, says that Program is to take this process's place: the
@@ -19,6 +21,13 @@ func (r *Replaced) Error() string { return "another program goes on: " + r.Progr
 
 // answerTime is how long the answer to the request has to leave before the node stops.
 const answerTime = 100 * time.Millisecond
+
+// shutdown stops the node as SIGTERM does.
+func (n *Node) shutdown(ctx context.Context, _ nothing) (any, error) {
+	n.log.Info("daemon is told to stop", "by", access.CallerOf(ctx).String())
+	time.AfterFunc(answerTime, func() { n.shutOnce.Do(func() { close(n.shutDown) }) })
+	return nothing{}, nil
+}
 
 // replace stops the node in favour of a program, "" for the file this one was started
 // from.

@@ -31,6 +31,8 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"repset.get":     verb(n.getSet),
 		"repset.save":    verb(n.saveSet),
 		"repset.delete":  verb(n.deleteSet),
+		"repset.backups": verb(n.backups),
+		"shutdown":       verb(n.shutdown),
 		"events":         verb(n.listEvents),
 		"paths":          verb(n.listPaths),
 		"machine.list":   verb(n.listMachines),
@@ -75,7 +77,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 		}),
 		"connect": verb(func(ctx context.Context, r control.ConnectRequest) (any, error) {
 			id, err := n.Connect(ctx, r)
-			return control.ConnectReply{ID: id}, err
+			return control.ConnectReply{ID: id, Notes: n.connectNotes(id, err)}, err
 		}),
 		"disconnect": verb(func(ctx context.Context, r control.IDRequest) (any, error) {
 			return nothing{}, n.Disconnect(ctx, r.ID)
@@ -83,8 +85,8 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
-		"verify":  verb(n.verify),
-		"orphans": verb(n.orphans),
+		"verify":       verb(n.verify),
+		"orphans":      verb(n.orphans),
 		"transmission": verb(n.transmit),
 		"replication":  verb(n.replicates),
 		"schedule":     verb(n.getSchedule),

@@ -27,6 +27,9 @@ func (in *Interp) connect(ctx context.Context, c *syntax.Call) (answer, error) {
 	if err := in.ask(ctx, "connect", req, &reply); err != nil {
 		return answer{}, err
 	}
+	for _, note := range reply.Notes {
+		in.warn(note)
+	}
 	return answer{value: number(int64(reply.ID)), json: reply,
 		lines: []string{fmt.Sprintf("Connection %d: %s to %s", reply.ID, req.Set, req.Target)}}, nil
 }
@@ -156,16 +159,6 @@ func (in *Interp) mirror(ctx context.Context, c *syntax.Call) (answer, error) {
 		r := req
 		r.ID = con.ID
 		return in.ask(ctx, "mirror", r, nil)
-	})
-}
-
-func (in *Interp) transmission(ctx context.Context, c *syntax.Call) (answer, error) {
-	pause := c.Cmd.Name == "TRANSMISSION PAUSE"
-	return in.each(ctx, c, func(con control.Connection) error {
-		if !pause && con.Transmit == "Started" {
-			return fail(syntax.NotPaused, "", "transmission of connection %d is not paused", con.ID)
-		}
-		return in.ask(ctx, "transmission", control.PauseRequest{ID: con.ID, Pause: pause}, nil)
 	})
 }
 

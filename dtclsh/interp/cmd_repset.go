@@ -214,13 +214,13 @@ func (in *Interp) repsetSave(ctx context.Context, c *syntax.Call) (answer, error
 	if err != nil || !e.changed {
 		return ok(), err
 	}
-	var saved control.Repset
+	var saved control.SavedRepset
 	if err := in.ask(ctx, "repset.save", e.set, &saved); err != nil {
 		return answer{}, err
 	}
 	e.set, e.changed = saved.Set, false
-	if saved.Connected {
-		in.warn(fmt.Sprintf("%s is connected with its old rules; disconnect and connect it for the new ones", e.set.Name))
+	for _, note := range saved.Notes {
+		in.warn(note)
 	}
 	a := said("Replication set %s saved, generation %d", e.set.Name, e.set.Generation)
 	a.json = saved

@@ -20,7 +20,8 @@ func init() { // not in the declaration: HELP reads the table
 		"MIRROR PAUSE": (*Interp).mirror, "MIRROR RESUME": (*Interp).mirror, "MIRROR START": (*Interp).mirror, "MIRROR STOP": (*Interp).mirror,
 		"MOUNT": (*Interp).mount, "UMOUNT": (*Interp).umount,
 		"PAUSETARGET": (*Interp).pauseTarget, "RESUMETARGET": (*Interp).pauseTarget,
-		"PING":  (*Interp).ping,
+		"PING":      (*Interp).ping,
+		"LOGVIEWER": (*Interp).logviewer, "SHUTDOWN": (*Interp).shutdown,
 		"LOGIN": (*Interp).login, "LOGOUT": (*Interp).logout,
 		"REPSET CALCULATE": (*Interp).repsetCalculate, "REPSET CREATE": (*Interp).repsetCreate, "REPSET DELETE": (*Interp).repsetDelete,
 		"REPSET DISPLAY": (*Interp).repsetDisplay, "REPSET LIST": (*Interp).repsetList, "REPSET RESYNC": (*Interp).repsetResync,
@@ -29,6 +30,11 @@ func init() { // not in the declaration: HELP reads the table
 		"SOURCE": (*Interp).chooseSource, "TARGET": (*Interp).chooseTarget,
 		"STATUS": (*Interp).status, "TESTCON": (*Interp).testcon, "TIMENOW": (*Interp).timenow,
 		"TRANSMISSION PAUSE": (*Interp).transmission, "TRANSMISSION RESUME": (*Interp).transmission,
+		"TRANSMISSION START": (*Interp).transmission, "TRANSMISSION STOP": (*Interp).transmission,
+		"REPLICATION START": (*Interp).replication, "REPLICATION STOP": (*Interp).replication,
+		"LIMIT BANDWIDTH": (*Interp).limitBandwidth, "SCHEDULE CLEAR": (*Interp).schedule, "SCHEDULE DISABLE": (*Interp).schedule,
+		"SCHEDULE ENABLE": (*Interp).schedule, "SCHEDULE END": (*Interp).schedule, "SCHEDULE START": (*Interp).schedule, "SCHEDULE WINDOW": (*Interp).schedule,
+		"VERIFY": (*Interp).verify, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
 		"WAIT": (*Interp).wait, "WRITE": (*Interp).write,
 	}
 }
@@ -36,8 +42,6 @@ func init() { // not in the declaration: HELP reads the table
 // Hints of commands that are parsed now and carried out by a later version.
 const (
 	laterMonitor = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
-	laterLimits  = "bandwidth limits and schedules come with a later version; transmission pause and resume exist"
-	laterVerify  = "mirror start CON different, checksum compares and repairs"
 	laterModules = "every node is both source and target"
 	laterStats   = "see: status con *"
 )
@@ -45,15 +49,8 @@ const (
 // later has a hint for every command that this version only parses.
 var later = map[string]string{
 	"CONNECT TDU": laterStats, "DTSTAT": laterStats, "STATSLOG START": laterStats, "STATSLOG STATUS": laterStats, "STATSLOG STOP": laterStats,
-	"LOGVIEWER":       "the daemon writes its messages to its standard error",
-	"LIMIT BANDWIDTH": laterLimits, "SCHEDULE CLEAR": laterLimits, "SCHEDULE DISABLE": laterLimits, "SCHEDULE ENABLE": laterLimits,
-	"SCHEDULE END": laterLimits, "SCHEDULE START": laterLimits, "SCHEDULE WINDOW": laterLimits,
+	"LOGVIEWER":   "the daemon writes its messages to its standard error",
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
-	"ORPHANS START": "a full mirror removes what only the target has", "ORPHANS STOP": "a full mirror removes what only the target has",
 	"QUEUETASK": "run the program by hand after: settle CON", "SCRIPT ADD": "run the script by hand after: waitonmirror CON",
-	"REPLICATION START": "transmission pause and resume hold and release what is captured", "REPLICATION STOP": "transmission pause and resume hold and release what is captured",
 	"RESTORE": "connect the other way round", "WAITONRESTORE": "connect the other way round",
-	"SHUTDOWN":           "end the daemon with SIGTERM, or by its service unit",
-	"TRANSMISSION START": "transmission resume does so after a pause", "TRANSMISSION STOP": "transmission pause holds what is captured",
-	"VERIFY": laterVerify,
 }
