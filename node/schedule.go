@@ -69,11 +69,11 @@ func (n *Node) setSchedule(ctx context.Context, req control.ScheduleRequest) (an
 func (set *storedLimits) apply(req *control.ScheduleRequest) {
 	s := &set.Schedule
 	if r := req.Start; r != nil {
-		s.Start = schedule.Start{At: r.At, Every: schedule.Every{Days: r.EveryDays, Time: seconds(r.EverySeconds)},
+		s.Start = schedule.Start{At: local(r.At), Every: schedule.Every{Days: r.EveryDays, Time: seconds(r.EverySeconds)},
 			Percent: r.QueuePercent, Bytes: r.QueueBytes}
 	}
 	if r := req.Stop; r != nil {
-		s.Stop = schedule.Stop{After: seconds(r.AfterSeconds), Bytes: r.Bytes, At: r.At}
+		s.Stop = schedule.Stop{After: seconds(r.AfterSeconds), Bytes: r.Bytes, At: local(r.At)}
 	}
 	if r := req.Window; r != nil {
 		s.Window = schedule.Window{Set: true, Open: r.Open, Close: r.Close}
@@ -81,6 +81,14 @@ func (set *storedLimits) apply(req *control.ScheduleRequest) {
 	if req.Enable != nil {
 		s.Disabled = !*req.Enable
 	}
+}
+
+// local is a moment by this machine's clock, which knows when summer begins; zero stays zero.
+func local(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.In(time.Local)
 }
 
 // seconds are so many, or what Check refuses if they are too many.

@@ -16,7 +16,7 @@ import (
 func (in *Interp) status(ctx context.Context, c *syntax.Call) (answer, error) {
 	switch {
 	case c.Has("SCHEDULE"):
-		return answer{}, notYet("STATUS SCHEDULE", laterLimits)
+		return in.statusSchedule(ctx, c)
 	case c.Has("MONITOR"):
 		return answer{}, notYet("STATUS MONITOR", laterMonitor)
 	case c.Has("REPSET"):

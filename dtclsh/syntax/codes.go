@@ -28,6 +28,8 @@ const (
 	SetExists       Code = -122
 	NoSet           Code = -123
 	NoSetChosen     Code = -124
+	Replicating     Code = -125
+	NotReplicating  Code = -126
 	SetConnected    Code = -127
 	SetUnsaved      Code = -129
 	SetInUse        Code = -130
@@ -35,6 +37,7 @@ const (
 	BadValue        Code = -135
 	NoRule          Code = -136
 	LevelTooLow     Code = -138
+	BadSchedule     Code = -139
 	BadPath         Code = -140
 	SetUnchanged    Code = -141
 	SetNotSaved     Code = -144
