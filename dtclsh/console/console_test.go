@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,14 +50,34 @@ func TestHistory(t *testing.T) {
 	}
 }
 
+// names stands for machines that are asked.
+type names struct{}
+
+func (names) Names(context.Context) (sets, cons, machines []string) {
+	return []string{"tree", "my set"}, []string{"1", "12"}, []string{"indy", "jersey"}
+}
+func (names) Monitors(context.Context) []string { return []string{"nova"} }
+func (names) Paths(_ context.Context, prefix string) []string {
+	return fitting(prefix, "/srv/", "/srv/pay/", "/srv/pay/a b", "/srv/pay/db", "/srv/pay/bad\n")
+}
+func (names) TargetPaths(_ context.Context, target, prefix string) []string {
+	return fitting(prefix, "/on/"+target+"/")
+}
+
+func fitting(prefix string, list ...string) []string {
+	return slices.DeleteFunc(list, func(s string) bool { return !strings.HasPrefix(s, prefix) })
+}
+
 func TestComplete(t *testing.T) {
-	c := &Completer{names: func() (sets, cons, machines []string) {
-		return []string{"tree", "my set"}, []string{"1", "12"}, []string{"indy", "jersey"}
-	}}
+	c := &Completer{namer: names{}}
 	for in, want := range map[string]string{
 		"reps": "repset ", "repset l": "list ", "REPSET RU": "RULE ", "source j": "jersey ", "connect t": "tree ", "connect tree to jer": "jersey ",
-		"waitonmirror ": "* ,1 ,12 ", "disconnect 12": "12 ", "repset use ": `tree ,"my set" `, "status con": "connection ", "write \"abc re": "",
-		"$c = conn": "connect ", "help repset sa": "", "if $c < 0 then disc": "disconnect ",
+		"waitonmirror ": "* ,1 ,12 ", "disconnect 12": "12 ", "repset use ": `tree ,"my set" `, `repset use "m`: `"my set" `, "status con": "connection ", "write \"abc re": "",
+		"$c = conn": "connect ", "help repset sa": "", "if $c < 0 then disc": "disconnect ", "monitor use ": "nova ",
+		"getlocal cl": "ClientLog ", "set moveorphansd": "MoveOrphansDir ",
+		"mount /s": "/srv/,/srv/pay/,/srv/pay/db ,\"/srv/pay/a b\" ", "mount s": "", `repset rule add "/srv/pay/d`: `"/srv/pay/db" `, `repset rule add "/srv/p`: `"/srv/pay/,"/srv/pay/a b" ,"/srv/pay/db" `,
+		`repset rule add "/srv/pay/a b`: `"/srv/pay/a b" `, `connect tree to jersey map "/srv/pay" to "/o`: `"/on/jersey/`, "connect tree to jersey map base /on": "/on/jersey/",
+		`write "a" "b`: "",
 	} {
 		head, list, tail := c.Complete(in+"|", len(in))
 		slices.Sort(list)

@@ -1,6 +1,9 @@
 package syntax
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Next says what could follow text, which ends where a word would begin: for
 // completion. Inside a string or after something that cannot be read it is nothing.
@@ -36,4 +39,19 @@ func Next(text string) Expected {
 	}
 	slices.Sort(m.next.Words)
 	return m.next
+}
+
+// onTarget are the paths that are meant on the target.
+var onTarget = []string{"base", "to", "onreceive", "onexecute", "script"}
+
+// kindOf is the kind of a value as completion sees it: of paths and settings it also says
+// whose, as "targetpath" and "localsetting".
+func kindOf(c *Command, e *element) string {
+	switch {
+	case e.check == "path" && slices.Contains(onTarget, e.name):
+		return "targetpath"
+	case e.check == "setting" && c != nil && strings.HasSuffix(c.Name, "LOCAL"):
+		return "localsetting"
+	}
+	return e.check
 }

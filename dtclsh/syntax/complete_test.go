@@ -24,6 +24,9 @@ func TestNext(t *testing.T) {
 		"nonsense ":                "|",
 		"schedule x ":              "CLEAR DISABLE ENABLE END START WINDOW |",
 		"resumetarget x ":          "FROM |",
+		"getlocal ":                "| localsetting",
+		"get ":                     "| setting machine",
+		"mount ":                   "| path",
 		"limit bandwidth 5, 1 to ": "| machine",
 	} {
 		got := Next(in)

@@ -85,6 +85,7 @@ type matcher struct {
 	want  []string // and what would have
 	bad   *Error   // or what is wrong with it
 	next  Expected // what could stand at the end of the text
+	cmd   *Command // of the form that is tried
 }
 
 // Expected is what could stand at a place of a command.
@@ -101,14 +102,16 @@ func (m *matcher) expect(t token, e *element) {
 	if e.kind == eWord && !slices.Contains(m.next.Words, e.word) {
 		m.next.Words = append(m.next.Words, e.word)
 	}
-	if e.kind == eValue && !slices.Contains(m.next.Kinds, e.check) {
-		m.next.Kinds = append(m.next.Kinds, e.check)
+	if e.kind == eValue {
+		if kind := kindOf(m.cmd, e); !slices.Contains(m.next.Kinds, kind) {
+			m.next.Kinds = append(m.next.Kinds, kind)
+		}
 	}
 }
 
 // form tries one form; it must reach the end of the statement.
 func (m *matcher) form(f *form) ([]Item, bool) {
-	m.off, m.items = m.start, nil
+	m.off, m.items, m.cmd = m.start, nil, f.cmd
 	elems := f.elems
 	if f.alias != nil {
 		for _, w := range f.alias {

@@ -15,9 +15,8 @@ func (e *editor) String() string { return string(e.text) }
 
 // set replaces the line; the cursor stands at its end.
 func (e *editor) set(s string) {
-	e.text = []rune(s)
-	e.text = e.text[:min(len(e.text), maxLine)]
-	e.pos = len(e.text)
+	e.text, e.pos = nil, 0
+	e.insert(s)
 }
 
 // insert puts text at the cursor; control characters are left out, as is what is too
