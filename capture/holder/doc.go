@@ -20,7 +20,7 @@
 //
 // # What it does not do
 //
-// It never enters a mount, and knows nothing of what it keeps but this: an item whose
+// It enters no mount but one whose connection it has ended, and knows nothing of what it keeps but this: an item whose
 // name begins with MountPrefix is a FUSE connection, its meta is a Mount, and its
 // last file is shared memory that begins with a Progress.
 package holder

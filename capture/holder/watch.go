@@ -73,11 +73,18 @@ func (s *server) hung() string {
 		return fmt.Sprintf("no sign of life for %v", quiet.Round(time.Second))
 	}
 	for name, it := range s.items {
-		if m, ok := mountOf(name, it); ok && it.stuck(m, s.owner.pid, s.cfg.Watchdog) {
+		if m, ok := mountOf(name, it); ok && it.stuck(m, s.owner.pid, s.cfg.Watchdog) && mounted(m) {
 			return fmt.Sprintf("requests at %s wait and none is taken for %v", m.Root, s.cfg.Watchdog)
 		}
 	}
 	return ""
+}
+
+// mounted reports whether the connection looked at is still that of m: once the mount is
+// taken away, the number of its device is the next one's.
+func mounted(m Mount) bool {
+	t, err := mounts.Read()
+	return err == nil && slices.ContainsFunc(t, func(e mounts.Entry) bool { return e.Point == m.Root && e.Minor == m.Minor })
 }
 
 // stuck reports whether requests wait in the kernel, and none has been taken for the
@@ -153,11 +160,11 @@ func (s *server) failOpen(why string) {
 	if err := writeGap(s.cfg.Dir, gap); err != nil {
 		s.log.Error("gap not written down", "err", err)
 	}
+	for name := range s.items {
+		s.drop(name) // the connections end with their last descriptors
+	}
 	for _, m := range all {
 		s.log.Error("directory is given back, changes are missed from here on", "path", m.Root, "err", why)
-		if err := mounts.Abort(m.Minor); err != nil {
-			s.log.Error("connection not ended", "path", m.Root, "err", err)
-		}
 		if err := mounts.Detach(m.Root, m.Minor); err != nil {
 			s.log.Error("mount not taken away", "path", m.Root, "err", err)
 		}

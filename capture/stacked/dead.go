@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,10 +14,6 @@ import (
 
 // maxDead bounds the mounts taken away from over one path.
 const maxDead = 64
-
-// aliveTimeout is how long a mount may take to answer before it is left alone as one
-// that is stuck, not dead.
-const aliveTimeout = 3 * time.Second
 
 // ClearDead takes away, lazily, what mounts of this package are left at dir or above it
 // whose daemon is gone. A daemon that was killed leaves one: whoever enters the
@@ -51,7 +46,7 @@ func deadMount(path string) (point string, err error) {
 		return "", err
 	}
 	if on := table.Containing(path); on.FSType == fsType {
-		if dead(on.Point) {
+		if mounts.Dead(on.Point) {
 			return on.Point, nil
 		}
 		return "", nil // ours and alive, or stuck: Mount refuses it
@@ -64,24 +59,8 @@ func deadMount(path string) (point string, err error) {
 	if err != nil || real == path {
 		return "", nil // not there: whoever needs it says so
 	}
-	if on := table.Containing(real); on.FSType == fsType && dead(on.Point) {
+	if on := table.Containing(real); on.FSType == fsType && mounts.Dead(on.Point) {
 		return on.Point, nil
 	}
 	return "", nil
-}
-
-// dead asks the mount at point a question that no cache answers. One that does not
-// answer in time keeps a thread waiting in the kernel until it does or is aborted.
-func dead(point string) bool {
-	answer := make(chan error, 1)
-	go func() {
-		var st unix.Statfs_t
-		answer <- unix.Statfs(point, &st)
-	}()
-	select {
-	case err := <-answer:
-		return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
-	case <-time.After(aliveTimeout):
-		return false
-	}
 }

@@ -59,3 +59,39 @@ func TestLiveMountStays(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestHolderLeavesOtherMountsAlone: the mount of a killed daemon is taken away by hand,
+// and the kernel gives its device's number to the next FUSE mount. A holder that gives
+// up then does not end that one.
+func TestHolderLeavesOtherMountsAlone(t *testing.T) {
+	s := newSurvival(t)
+	s.serve("", 0, true)
+	must(t, os.WriteFile(filepath.Join(s.spec.Dir, "before"), []byte("x"), 0o600))
+	minor, err := ownDevice(s.spec.Dir)
+	must(t, err)
+	s.kill()
+	must(t, unix.Unmount(s.spec.Dir, unix.MNT_DETACH))
+	var other string
+	fd := -1
+	for try := 0; ; try++ {
+		other = t.TempDir()
+		testfuse.Watchdog(t, other, 0)
+		fd, err = mountOver(other)
+		must(t, err)
+		defer unix.Close(fd)
+		if now, err := ownDevice(other); err == nil && now == minor {
+			break
+		}
+		if try > 200 {
+			t.Fatalf("no mount got the number %d again", minor)
+		}
+	}
+	until(t, "holder has ended", func() bool { return s.holderPID() == 0 })
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if _, err := unix.Poll(p, 0); err != nil || p[0].Revents&unix.POLLERR != 0 {
+		t.Fatalf("another file system's connection was ended: %x, %v", p[0].Revents, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.spec.Dir, "before")); err != nil || string(b) != "x" {
+		t.Errorf("native directory: %q, %v", b, err)
+	}
+}

@@ -31,6 +31,9 @@ func Resume(dir string, cfg Config, log *slog.Logger) (*Capture, error) {
 		return nil, fmt.Errorf("resume capture of %s: %w", dir, err)
 	}
 	if err = c.adopt(meta, files); err != nil {
+		for _, f := range files {
+			f.Close()
+		}
 		return nil, fmt.Errorf("resume capture of %s: %w", dir, errors.Join(err, c.abandon()))
 	}
 	return c, nil
@@ -95,13 +98,17 @@ func lowerFrom(mount, root *os.File) (*lowerDir, error) {
 }
 
 // abandon ends a session that cannot go on: the native directory is back, and what is
-// open gives errors.
+// open gives errors. The connection ends with its last descriptor; by the number of its
+// device it could be another one by now.
 func (c *Capture) abandon() error {
-	err := errors.Join(mounts.Abort(c.dev), mounts.Detach(c.root, c.dev))
 	for _, name := range orphans(c.cfg.Keeper, c.dev) {
 		_ = c.cfg.Keeper.Discard(name)
 	}
-	return errors.Join(err, c.cfg.Keeper.Drop(holder.MountPrefix+c.root))
+	err := c.cfg.Keeper.Drop(holder.MountPrefix + c.root)
+	if c.device != nil {
+		c.device.file.Close()
+	}
+	return errors.Join(err, mounts.Detach(c.root, c.dev))
 }
 
 // rebuild makes the tables from what was left.

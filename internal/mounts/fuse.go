@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,8 +46,30 @@ func Waiting(minor uint32) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
 }
 
-// Detach takes the mount at point away, lazily, if it is the one of this device. It
-// does not enter it.
+// aliveTimeout is how long a mount may take to answer before it is left alone as one
+// that is stuck, not dead.
+const aliveTimeout = 3 * time.Second
+
+// Dead asks the mount at point a question that no cache answers. It reports whether its
+// connection has ended. One that does not answer in time keeps a thread waiting in the
+// kernel until it does or is aborted.
+func Dead(point string) bool {
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Statfs_t
+		answer <- unix.Statfs(point, &st)
+	}()
+	select {
+	case err := <-answer:
+		return errors.Is(err, unix.ENOTCONN) || errors.Is(err, unix.ECONNABORTED)
+	case <-time.After(aliveTimeout):
+		return false
+	}
+}
+
+// Detach takes the mount at point away, lazily, if it is of this device and its
+// connection has ended. The kernel gives the number of a device that is gone to the next
+// mount, so the number alone may mean another one, which is alive.
 func Detach(point string, minor uint32) error {
 	t, err := Read()
 	if err != nil {
@@ -54,6 +77,9 @@ func Detach(point string, minor uint32) error {
 	}
 	if on := t.Containing(point); on.Point != point || on.Minor != minor {
 		return nil // taken away already, or covered
+	}
+	if !Dead(point) {
+		return nil
 	}
 	if err := unix.Unmount(point, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount %s: %w", point, err)
