@@ -258,6 +258,11 @@ func (a *Applier) SetRetry(every time.Duration, most int) {
 	}
 }
 
+// Retry is what SetRetry set last.
+func (a *Applier) Retry() (every time.Duration, most int) {
+	return a.retryWait(), int(a.retryMax.Load())
+}
+
 func (a *Applier) retryWait() time.Duration { return time.Duration(a.retryEvery.Load()) }
 
 func (a *Applier) cured() {
