@@ -9,8 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"understudy/control"
 	"understudy/fileop"
+	"understudy/internal/fsx"
 	"understudy/mirror"
 	"understudy/stream"
 	"understudy/verifier"
@@ -51,11 +54,14 @@ func (r *replica) serveProbes() (stop func(), err error) {
 	})
 }
 
-// verifyTarget asks the target; what a cut link lost is asked again.
+// verifyTarget asks the target; what a cut link lost is asked again, and what a target
+// refuses that is being restarted, for a while.
 type verifyTarget struct{ s *session }
 
+const maxRefusals = 30 // one every NetworkRetry
+
 func (t verifyTarget) ask(ctx context.Context, subject string, query []byte) (data []byte, err error) {
-	for {
+	for refused := 0; ; {
 		t.s.waitLink(ctx)
 		limited, cancel := context.WithTimeout(ctx, time.Minute)
 		data, err = t.s.link.Request(limited, subject, query)
@@ -63,7 +69,10 @@ func (t verifyTarget) ask(ctx context.Context, subject string, query []byte) (da
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if !errors.Is(err, stream.ErrDown) && !errors.Is(err, stream.ErrNoAnswer) {
+		if remote := new(stream.RemoteError); errors.As(err, &remote) {
+			refused++
+		}
+		if err == nil || refused > maxRefusals || refused == 0 && !errors.Is(err, stream.ErrDown) && !errors.Is(err, stream.ErrNoAnswer) {
 			return data, err
 		}
 		select {
@@ -118,6 +127,9 @@ func (s *session) verifier() (*verifier.Verifier, error) {
 		root.Obj = e.Obj
 		if begun != nil && begun[i] != e.Obj {
 			return nil, fmt.Errorf("%w: %s", verifier.ErrRoot, root.Dir)
+		}
+		if c.stacked == nil { // else the path is a mount of this process
+			root.Present = func() error { return leadsTo(root.Dir, e.Obj) }
 		}
 		cfg.Roots = append(cfg.Roots, root)
 	}
@@ -308,4 +320,17 @@ func (s *session) exact() bool {
 // vanished reports that a file is gone, which is everyday life beside an application.
 func vanished(err error) bool {
 	return errors.Is(err, mirror.ErrGone) || errors.Is(err, fs.ErrNotExist)
+}
+
+// leadsTo reports why an absolute path is not a certain object.
+func leadsTo(path string, obj fileop.ObjID) error {
+	at := fsx.At{}
+	id, _, err := at.Identify(unix.AT_FDCWD, path)
+	switch {
+	case err != nil:
+		return err
+	case id != obj:
+		return errors.New("another directory has its place")
+	}
+	return nil
 }

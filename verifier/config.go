@@ -68,6 +68,9 @@ type Root struct {
 	Dir      string       // absolute path of the set's root directory: TreePath or below
 	Obj      fileop.ObjID // the root directory, as it was when the connection began
 	Exact    bool         // WithLock excludes writers
+	// Present reports why Dir does not lead to Obj any more; nil: it always does. A tree
+	// is read through descriptors, which an unmounted or renamed directory outlives.
+	Present func() error
 }
 
 // Config of a Verifier.

@@ -135,6 +135,11 @@ func (r *run) look(root *Root) (fileop.Entry, error) {
 	case !isDir(e.Attr.Mode) || e.Obj != root.Obj:
 		return e, fmt.Errorf("%w: %s", ErrRoot, root.Dir)
 	}
+	if root.Present != nil {
+		if err := root.Present(); err != nil {
+			return e, fmt.Errorf("%w: %s: %w", ErrRoot, root.Dir, err)
+		}
+	}
 	return e, nil
 }
 
