@@ -170,7 +170,7 @@ func (n *Node) startInotify(dir string) (*captured, error) {
 		return nil, fmt.Errorf("capture %s: %w", dir, err)
 	}
 	fan := &hintFan{sinks: map[hintKey]capture.HintSink{}}
-	b, err := inotify.New(dir, inotify.Config{RescanEvery: n.cfg.RescanEvery}, fan, n.log.With("dir", dir))
+	b, err := inotify.New(dir, inotify.Config{RescanEvery: n.cfg.RescanEvery, Overflow: n.overflowed(dir)}, fan, n.log.With("dir", dir))
 	if err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -178,6 +178,11 @@ func (n *Node) startInotify(dir string) (*captured, error) {
 	c := &captured{dir: dir, name: "inotify", backend: b, tree: treeAdapter{lower.New(fd, nil)}, hints: fan, done: make(chan struct{})}
 	n.serve(c)
 	return c, nil
+}
+
+// overflowed tells of events that a capture lost.
+func (n *Node) overflowed(dir string) func(times uint64) {
+	return func(times uint64) { n.events.Raise(event.CaptureOverflow, event.About{Dir: dir}, dir, times) }
 }
 
 // serve runs the backend until it is told to stop or fails. n.mu is held.

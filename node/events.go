@@ -11,6 +11,7 @@ import (
 	"understudy/control"
 	"understudy/event"
 	"understudy/mirror"
+	"understudy/stream"
 )
 
 // What the node tells its operator. Each function stands for one hook in the code; what
@@ -74,6 +75,10 @@ func (c *Connection) tell(id event.ID, more ...any) {
 
 // openFailed: the target is not reached, or refuses.
 func (c *Connection) openFailed(err error) {
+	if errors.Is(err, stream.ErrFull) {
+		c.queueFailed(err)
+		return
+	}
 	if refused := new(control.Error); errors.As(explain(err), &refused) && refused.Code != control.Unreachable {
 		c.alert(event.NotReconnected, c.cfg.Set, c.cfg.Target, err)
 		return
@@ -109,13 +114,30 @@ func (c *Connection) sessionEnded(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if errors.Is(err, errAutoDisc) {
+	c.queueFailed(err)
+	if autoDisconnected(err) {
 		c.alert(event.AutoDisconnect, c.ID, err, c.cfg.Set, c.cfg.Target)
 		c.raise(event.AutoDisconnected, c.ID)
 	} else {
 		c.alert(event.SessionBroken, c.cfg.Set, c.cfg.Target, err)
 	}
-	c.raise(event.Reconnecting, c.cfg.Set, c.cfg.Target)
+	c.mu.Lock()
+	park := c.parksFor(err)
+	c.mu.Unlock()
+	if park == parkNot {
+		c.raise(event.Reconnecting, c.cfg.Set, c.cfg.Target)
+	}
+}
+
+// queueFailed tells what is the matter with the source's queue, if anything is. No room is
+// an alert until a session begins.
+func (c *Connection) queueFailed(err error) {
+	switch {
+	case errors.Is(err, stream.ErrFull):
+		c.alert(event.QueueSpaceLow, c.ID, err)
+	case errors.Is(err, stream.ErrBroken):
+		c.raise(event.QueueDamaged, err)
+	}
 }
 
 // gone: the operator ended the connection.

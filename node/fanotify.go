@@ -68,7 +68,7 @@ func (n *Node) startFanotify(dir string) (*captured, error) {
 	}
 	tree := lower.New(fd, nil)
 	fan := newHintFan()
-	b, err := n.fanHub().Open(dir, fd, n.fanConfig(), fan, n.log.With("dir", dir))
+	b, err := n.fanHub().Open(dir, fd, n.fanConfig(dir), fan, n.log.With("dir", dir))
 	if err != nil {
 		tree.Close()
 		return nil, err
@@ -79,8 +79,8 @@ func (n *Node) startFanotify(dir string) (*captured, error) {
 	return c, nil
 }
 
-func (n *Node) fanConfig() fanotify.Config {
-	cfg := fanotify.Config{RescanEvery: n.cfg.RescanEvery}
+func (n *Node) fanConfig(dir string) fanotify.Config {
+	cfg := fanotify.Config{RescanEvery: n.cfg.RescanEvery, Overflow: n.overflowed(dir)}
 	if n.setFan != nil {
 		n.setFan(&cfg)
 	}
@@ -97,7 +97,7 @@ func (n *Node) watchBypass(c *captured, tree *lower.Tree) {
 		return
 	}
 	fan := newHintFan()
-	cfg := fanotify.Config{Bypass: true, RescanEvery: -1, Foreign: func(path string, pid int) { n.bypassed(c.dir, path, pid) }}
+	cfg := fanotify.Config{Bypass: true, RescanEvery: -1, Overflow: n.overflowed(c.dir), Foreign: func(path string, pid int) { n.bypassed(c.dir, path, pid) }}
 	b, err := n.fanHub().Open(c.dir, fd, cfg, fan, n.log.With("dir", c.dir))
 	if err != nil {
 		n.log.Warn("changes past the mount are not watched", "dir", c.dir, "err", err)

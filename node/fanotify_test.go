@@ -17,6 +17,7 @@ import (
 
 	"understudy/capture/fanotify"
 	"understudy/control"
+	"understudy/event"
 	"understudy/internal/exercise"
 )
 
@@ -254,6 +255,9 @@ func TestNoSilentMiss(t *testing.T) {
 			t.Errorf("round %d lost no events", round)
 		}
 		p.same()
+	}
+	if len(p.told(event.CaptureOverflow)) == 0 {
+		t.Error("the operator was not told of lost events")
 	}
 	t.Logf("%d rounds, %.0f changes a second, %d times events lost", rounds, float64(changes)/took.Seconds(), b.Stats().Overflows)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/capture/holder"
+	"understudy/event"
 )
 
 // holderWait is how long a start waits for the daemon before to have ended: a killed
@@ -26,7 +27,7 @@ func (n *Node) openHolder(wait time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	h, err := holder.Connect(ctx, holder.Config{Dir: n.cfg.Data, Grace: n.cfg.HoldGrace, Watchdog: n.cfg.Watchdog,
-		Log: n.log, Alive: n.alive})
+		Log: n.log, Alive: n.alive, Gone: n.holderGone})
 	if err != nil {
 		n.log.Error("no holder: a kill of this process will interrupt applications", "err", err)
 		return
@@ -55,6 +56,21 @@ func (n *Node) tellGap() {
 func (n *Node) alive() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+}
+
+// holderGone tells that the captures would end with this process, or no longer would.
+func (n *Node) holderGone(gone bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for dir, c := range n.captures {
+		switch {
+		case c.stacked == nil:
+		case gone:
+			n.events.Set(event.HolderLost, event.About{Dir: dir}, dir)
+		default:
+			n.events.Clear(event.About{Dir: dir}, event.HolderLost)
+		}
+	}
 }
 
 // closeHolder ends the holder after a stop in good order: nothing is left to keep. A

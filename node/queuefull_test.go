@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"understudy/control"
+	"understudy/event"
 	"understudy/internal/exercise"
 )
 
@@ -81,9 +82,11 @@ func TestQueueDiskFilledByOthers(t *testing.T) {
 		free := fillDisk(t, r.source.cfg.Data, 24<<20)
 		r.shows("that the queue is full", failsWith("queue is full"))
 		r.shows("that nothing is sent", func(c *control.Connection) bool { return c.Transmit == "Error" })
+		r.shows("the alert", func(c *control.Connection) bool { return alerted(c.Alerts, event.QueueSpaceLow) })
 		stop()
 		free()
 		r.settled("after there was room again")
+		r.quietAgain()
 	}
 }
 
@@ -149,7 +152,7 @@ func TestAutoReconnectOff(t *testing.T) {
 	r.mount()
 	r.connect()
 	r.usable()
-	id := r.id
+	id, since := r.id, r.source.lastEvent()
 	r.exhaust()
 	r.shows("that it stays disconnected", func(c *control.Connection) bool {
 		return c.Transmit == "Stopped" && strings.Contains(c.LastError, "auto-reconnect is off")
@@ -157,12 +160,19 @@ func TestAutoReconnectOff(t *testing.T) {
 	if err := r.source.ask("settle", control.SettleRequest{ID: r.id, TimeoutMS: 60_000}, nil); err == nil || !strings.Contains(err.Error(), "auto-reconnect is off") {
 		t.Errorf("settle says: %v", err)
 	}
+	if a := r.connection().Alerts; !alerted(a, event.QueueSpaceLow) || !alerted(a, event.AutoDisconnect) {
+		t.Errorf("alerts: %+v", a)
+	}
+	if r.source.seen(event.Reconnecting, since) {
+		t.Error("it says that it reconnects")
+	}
 	r.source.mustAsk("transmission", control.PauseRequest{ID: r.id}, nil)
 	r.connect()
 	if r.id != id {
 		t.Errorf("connection %d was %d", r.id, id)
 	}
 	r.settled("after it was connected again")
+	r.quietAgain()
 }
 
 // TestAutoRemirrorNone: without an automatic mirror the connection stays pending until

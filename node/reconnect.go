@@ -65,14 +65,20 @@ func (c *Connection) next(err error) (wait time.Duration, park parking) {
 		c.delay = min(max(2*c.delay, retry), max(reconnectMax, retry))
 	}
 	c.wentWell = false
+	return max(retry, c.delay), c.parksFor(err)
+}
+
+// parksFor is what the operator has to do after a session ended, or did not open, with
+// err. c.mu is held.
+func (c *Connection) parksFor(err error) parking {
 	switch {
 	case !autoDisconnected(err) || c.neverOpen:
 	case !c.n.conf().AutoReconnect:
-		park = parkConnect
+		return parkConnect
 	case c.n.conf().AutoRemirror == RemirrorNone:
-		park = parkMirror
+		return parkMirror
 	}
-	return max(retry, c.delay), park
+	return parkNot
 }
 
 // rest waits until the next session may begin.

@@ -151,6 +151,9 @@ func (r *replica) durable(p applier.Position) {
 // breakUp notes why the stream cannot go on.
 func (r *replica) breakUp(err error) {
 	r.n.events.Set(event.ReplicaFailed, r.about(), r.info.Source, err)
+	if errors.Is(err, stream.ErrBroken) {
+		r.n.events.Raise(event.QueueDamaged, r.about(), err)
+	}
 	r.mu.Lock()
 	r.broken = err.Error()
 	r.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"understudy/capture/stacked"
+	"understudy/event"
 )
 
 // resumeCaptures adopts the mounts a daemon before this one left with the holder.
@@ -58,6 +59,7 @@ func (n *Node) beginResumed() (all []*captured) {
 			c.resumed = false
 			n.serve(c)
 			n.watchBypass(c, c.stacked.Tree())
+			n.events.Raise(event.DaemonResumed, event.About{Dir: c.dir}, c.dir)
 			all = append(all, c)
 		}
 	}

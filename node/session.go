@@ -210,7 +210,11 @@ func (s *session) run(first *mirror.Options) error {
 		g.Go(func() error { return s.calculate(ctx) })
 		s.orders.first(*first, s.began)
 	}
-	return g.Wait()
+	err = g.Wait()
+	if err == nil && s.ctx.Err() != nil { // whoever cancelled it says why
+		err = context.Cause(s.ctx)
+	}
+	return err
 }
 
 // ended makes the end of a part that should go on an error.

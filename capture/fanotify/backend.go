@@ -140,6 +140,9 @@ func (b *Backend) Run(ctx context.Context) error {
 			if first.IsZero() {
 				first = time.Now()
 				b.log.Warn("events lost, rescanning", "path", b.root, "err", why)
+				if f := b.cfg.Overflow; f != nil {
+					f(b.overflows.Load())
+				}
 			}
 			quiet.Reset(max(min(b.cfg.Quiet, time.Until(first.Add(rescanLatest))), 0))
 		case <-quiet.C:

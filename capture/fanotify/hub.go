@@ -37,6 +37,9 @@ type Config struct {
 	// relative to the root and the process, 0 if it is in another pid namespace. It must
 	// not block.
 	Foreign func(path string, pid int)
+	// Overflow is told when events were lost, and how many times so far; a burst of
+	// losses is one call. nil: nobody is. It must not block.
+	Overflow func(times uint64)
 	// Quiet is the time without lost events after which everything is looked at; 0:
 	// rescanDelay.
 	Quiet time.Duration

@@ -41,6 +41,9 @@ type Config struct {
 	// Alive is asked before every sign of life; it returns only if the daemon does its
 	// work. Nil: the process runs, no more.
 	Alive func()
+	// Gone is told when the holder has ended and when another has taken its place, by
+	// one goroutine. It must not call the client. Nil: nobody is.
+	Gone func(gone bool)
 }
 
 func (c Config) withDefaults() Config {
@@ -52,6 +55,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Gone == nil {
+		c.Gone = func(bool) {}
 	}
 	return c
 }
@@ -149,8 +155,15 @@ func (c *Client) read(conn *net.UnixConn, in chan<- answer) {
 
 // revive starts another holder instead of the one behind lost and gives it everything.
 func (c *Client) revive(lost *net.UnixConn) {
+	if !c.misses(lost) {
+		return
+	}
+	c.cfg.Gone(true)
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		done, err := c.again(lost)
+		if done && err == nil {
+			c.cfg.Gone(false)
+		}
 		if done {
 			return
 		}
@@ -161,6 +174,13 @@ func (c *Client) revive(lost *net.UnixConn) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// misses reports whether the holder behind lost is to be replaced.
+func (c *Client) misses(lost *net.UnixConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.closed && !c.ending && c.conn == lost
 }
 
 func (c *Client) again(lost *net.UnixConn) (done bool, err error) {

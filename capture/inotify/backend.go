@@ -40,6 +40,9 @@ var ErrRootGone = errors.New("captured directory is gone")
 type Config struct {
 	RescanEvery time.Duration // look at everything; below 0: never
 	PollEvery   time.Duration // look at what cannot be watched
+	// Overflow is told when events were lost, and how many times so far; a burst of
+	// losses is one call. nil: nobody is. It must not block.
+	Overflow func(times uint64)
 }
 
 // Backend watches one directory. Run may be called once at a time; the other methods

@@ -146,6 +146,9 @@ func (l *loop) lost(err error) {
 	if l.firstOverflow.IsZero() {
 		l.firstOverflow = now
 		l.log.Warn("event queue overflowed, rescanning", "path", l.root, "err", err)
+		if f := l.cfg.Overflow; f != nil {
+			f(l.overflows.Load())
+		}
 	}
 	latest := l.firstOverflow.Add(rescanLatest).Sub(now)
 	l.quietTimer.Reset(max(min(rescanDelay, latest), 0))
