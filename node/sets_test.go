@@ -61,7 +61,7 @@ func TestStoredSets(t *testing.T) {
 	}
 	connect.Target = "JERSEY" // known by now
 	wantCode(t, c.Call(ctx, "connect", connect, nil), control.Exists)
-	if err := c.Call(ctx, "disconnect", control.IDRequest(reply), nil); err != nil {
+	if err := c.Call(ctx, "disconnect", control.IDRequest{ID: reply.ID}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Call(ctx, "repset.delete", control.NameRequest{Name: "tree"}, nil); err != nil {

@@ -118,19 +118,25 @@ func (s *session) keepShut(ctx context.Context) error {
 	}
 }
 
-// drained waits until nothing is under way that a cut would lose, if that is soon.
+// drained waits until nothing is under way that a cut would lose, and the target has
+// reported what it applied, if that is soon.
 func (s *session) drained(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	tick := time.NewTicker(ackEvery)
 	defer tick.Stop()
-	for s.link.Up() && s.c.shut() && (s.sender.Stats().InFlight > 0 || s.journal.MirrorUnderway()) {
+	for s.link.Up() && s.c.shut() && s.underway() {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+func (s *session) underway() bool {
+	ts := s.sender.Stats()
+	return ts.InFlight > 0 || s.journal.MirrorUnderway() || s.lastAck().Applied < ts.Op
 }
 
 // transmitWord is the operator's word for the state of the sending (B6.2).
