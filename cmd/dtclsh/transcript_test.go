@@ -12,11 +12,16 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"understudy/control"
+	"understudy/internal/pamlogin"
 	"understudy/node"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dtclsh": main})
+	testscript.Main(m, map[string]func(){"dtclsh": main, "pam-helper": func() {
+		if err := pamlogin.Helper(os.Stdin, os.Stdout); err != nil {
+			os.Exit(1)
+		}
+	}})
 }
 
 // TestTranscripts runs the shell against a pair of nodes in this process. A script
