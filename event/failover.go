@@ -32,6 +32,7 @@ const (
 	TargetReached     ID = 20110
 	DecisionMade      ID = 20111
 	OwnAddressTaken   ID = 20112
+	OwnAddressFree    ID = 20114
 	RestoreRequired   ID = 4018
 	RestoreDone       ID = 20113
 	FailoverComplete  ID = 700001
@@ -81,7 +82,8 @@ var failoverKinds = []Kind{
 	{MonitorUnreadable, monitor, Error, "monitor unreadable", "a stored monitor cannot be read and does not work: %1", []string{"err"},
 		"put back a copy, or remove the file and make the monitor anew", 0},
 	{OwnAddressTaken, monitor, Error, "own address taken", "address %1 of this machine is answered for by %2", []string{"address", "mac"},
-		"a target may stand in for this machine: disconnect it from the network and fail back first", 0},
+		"a target may stand in for this machine: disconnect it from the network and fail back first", OwnAddressFree},
+	{OwnAddressFree, monitor, Success, "own address free", "nobody else answers for %1 any more", []string{"address"}, "", 0},
 	{RestoreRequired, service, Warning, "restore required", "%1 stood in for this machine: replication set %2 is not replicated: %3", []string{"target", "set", "why"},
 		"restore from the target, or give up what changed there: failback, discard", RestoreDone},
 	{RestoreDone, service, Success, "replicating again", "%1 takes replication set %2 again", []string{"target", "set"}, "", 0},

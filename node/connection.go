@@ -369,6 +369,9 @@ func (c *Connection) status() control.Connection {
 	} else {
 		c.waitsFor().fill(&out)
 	}
+	if c.restoreRequired() {
+		out.TargetState = "Restore required"
+	}
 	about := c.about()
 	out.Alerts = c.n.alertsOf(&about)
 	return out

@@ -79,6 +79,10 @@ func (c *Connection) openFailed(err error) {
 		c.queueFailed(err)
 		return
 	}
+	if refused := new(control.Error); errors.As(explain(err), &refused) && refused.Code == control.RestoreRequired {
+		c.alert(event.RestoreRequired, c.cfg.Target, c.cfg.Set, err)
+		return
+	}
 	if refused := new(control.Error); errors.As(explain(err), &refused) && refused.Code != control.Unreachable {
 		c.alert(event.NotReconnected, c.cfg.Set, c.cfg.Target, err)
 		return
@@ -99,6 +103,7 @@ func (c *Connection) sessionBegun() {
 	c.told.mu.Unlock()
 	c.cured(event.ConnectFailed, event.NotReconnected, event.AutoDisconnect, event.SessionBroken, event.LinkLost, event.QueueSpaceLow)
 	c.cured(targetAlerts...)
+	c.cured(event.RestoreRequired)
 	if first && unknown {
 		c.raise(event.CleanMarkMissing, c.cfg.Set, c.cfg.Target)
 	}

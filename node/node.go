@@ -200,6 +200,7 @@ func (n *Node) start() (stops []func(), err error) {
 	n.serveResumed()
 	n.wait.Go(func() { n.failover.Run(n.ctx) })
 	n.serveBeats()
+	n.wait.Go(n.watchOwnAddresses)
 	n.resumeReplicas() // before sources can ask for the same ones
 	n.dropLeftovers()
 	add(n.servePeers())

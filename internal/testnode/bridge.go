@@ -3,6 +3,8 @@ package testnode
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 )
 
@@ -82,4 +84,18 @@ func (b *Bridge) Lose(i, percent int) {
 func (b *Bridge) Mend(i int) {
 	b.t.Helper()
 	b.hub.Run(b.t, "nft", fmt.Sprintf("flush chain bridge p%d cut", i))
+}
+
+// Output calls a tool inside the namespace and returns what it prints.
+func (n *Namespace) Output(t testing.TB, command ...string) string {
+	t.Helper()
+	var out []byte
+	err := n.Do(func() (err error) {
+		out, err = exec.Command(command[0], command[1:]...).Output()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %s: %v", n.name, strings.Join(command, " "), err)
+	}
+	return string(out)
 }

@@ -1,0 +1,50 @@
+package failover
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"testing"
+)
+
+var (
+	ownMAC = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	ip4    = netip.MustParseAddr("192.0.2.7")
+	ip6    = netip.MustParseAddr("2001:db8::7")
+)
+
+// An announcement is a claim, of its own address only; a probe claims nothing.
+func TestFramesClaim(t *testing.T) {
+	for _, f := range arpAnnounce(ownMAC, ip4) {
+		if mac, ok := arpClaims(f, ip4); !ok || !bytes.Equal(mac, ownMAC) || len(f) != minFrame {
+			t.Errorf("announcement % x claims for %v: %v", f, mac, ok)
+		}
+		if _, ok := arpClaims(f, netip.MustParseAddr("192.0.2.8")); ok {
+			t.Error("it claims another address")
+		}
+	}
+	if _, ok := arpClaims(arpProbe(ownMAC, ip4), ip4); ok {
+		t.Error("an ARP probe claims the address")
+	}
+	f := ndAnnounce(ownMAC, ip6)
+	if mac, ok := ndClaims(f, ip6); !ok || !bytes.Equal(mac, ownMAC) {
+		t.Errorf("advertisement % x claims for %v: %v", f, mac, ok)
+	}
+	if _, ok := ndClaims(ndProbe(ownMAC, ip6), ip6); ok {
+		t.Error("a neighbour solicitation claims the address")
+	}
+	if sum := icmpv6Sum(ip6, allNodes, f[54:]); sum != 0 { // over a message with its checksum
+		t.Errorf("checksum of the advertisement is off by %x", sum)
+	}
+}
+
+func FuzzFrames(f *testing.F) {
+	f.Add(arpProbe(ownMAC, ip4))
+	f.Add(ndAnnounce(ownMAC, ip6))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		arpClaims(b, ip4)
+		ndClaims(b, ip6)
+		(&ping{}).answer(b)
+		(&beat{signed: 96}).answer(b)
+	})
+}

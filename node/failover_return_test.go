@@ -1,0 +1,133 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/control"
+)
+
+// protect replicates a directory of the source to the target.
+func (s *stage) protect() (dir, replica string) {
+	s.t.Helper()
+	dir, replica = filepath.Join(s.base, "tree"), filepath.Join(s.base, "replica")
+	must(s.t, os.Mkdir(dir, 0o755))
+	s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
+		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: replica}, Capture: "inotify"}, nil)
+	waitFor(s.t, "the replica to be usable", func() bool {
+		r := s.target.status().Replicas
+		return len(r) == 1 && r[0].Usable
+	})
+	return dir, replica
+}
+
+func (s *stage) arrived(path, want string) {
+	s.t.Helper()
+	waitFor(s.t, path+" to hold "+want, func() bool { raw, _ := os.ReadFile(path); return string(raw) == want })
+}
+
+// refusedBy waits until the source knows that it was replaced.
+func (s *stage) refused() {
+	s.t.Helper()
+	waitFor(s.t, "the source to be refused", func() bool {
+		c := s.source.status().Connections
+		return len(c) == 1 && c[0].TargetState == "Restore required"
+	})
+}
+
+// TestReturningSourceIsRefused: the source dies and is replaced; the data on the target
+// changes; the source comes back, alive all the time or after a restart. It does not
+// replicate: neither while the target stands in nor after failback, until an operator says
+// that the target's changes may go.
+func TestReturningSourceIsRefused(t *testing.T) {
+	for _, reboot := range []bool{false, true} {
+		t.Run(map[bool]string{false: "was alive", true: "restarted"}[reboot], func(t *testing.T) {
+			s := newStage(t)
+			dir, replica := s.protect()
+			must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
+			s.arrived(filepath.Join(replica, "a"), "old")
+			s.monitor(nil, s.fast(s.source4()))
+			s.watching()
+			if reboot {
+				s.source.kill()
+			}
+			s.b.Die(hostSource)
+			s.await("failed over")
+			must(t, os.WriteFile(filepath.Join(replica, "a"), []byte("newer, by users of the target"), 0o600))
+			s.b.Hosts[hostSource].Run(t, "ip", "addr", "del", s.source4()+"/24", "dev", s.b.Card())
+			s.b.Hosts[hostSource].Run(t, "ip", "addr", "add", "192.0.2.50/24", "dev", s.b.Card()) // for the way back
+			s.b.Revive(hostSource)
+			if reboot {
+				s.source.start()
+			}
+			must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old source"), 0o600))
+			s.refused()
+			s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			s.refused()
+			s.target.kill() // it remembers
+			s.target.start()
+			s.refused()
+			if st := s.sees(); !st.Restore {
+				t.Errorf("no restore is required: %+v", st)
+			}
+			if raw, err := os.ReadFile(filepath.Join(replica, "a")); err != nil || !strings.HasPrefix(string(raw), "newer") {
+				t.Fatalf("older data overwrote newer: %q, %v", raw, err)
+			}
+			s.target.mustAsk("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
+			s.arrived(filepath.Join(replica, "a"), "old source")
+		})
+	}
+}
+
+// TestTakeoverAppliesTheQueueFirst: what the target has received and not applied is
+// applied before the addresses are added.
+func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
+	s := newStage(t)
+	dir, replica := s.protect()
+	s.monitor(nil, s.address(s.source4(), time.Second, 4, "both"))
+	s.watching()
+	s.target.mustAsk("target", control.PauseRequest{Source: "indy", Pause: true}, nil)
+	must(t, os.WriteFile(filepath.Join(dir, "late"), []byte("received, not applied"), 0o600))
+	waitFor(t, "the target to have received it", func() bool { return s.target.status().Replicas[0].QueuedOps > 0 })
+	waitFor(t, "the source to have sent all", func() bool { return s.source.status().Connections[0].TargetState == "Paused" })
+	if _, err := os.Stat(filepath.Join(replica, "late")); err == nil {
+		t.Fatal("it was applied while applying was paused")
+	}
+	s.b.Die(hostSource)
+	s.await("failed over")
+	if raw, err := os.ReadFile(filepath.Join(replica, "late")); err != nil || string(raw) != "received, not applied" {
+		t.Errorf("taken over without what was received: %q, %v", raw, err)
+	}
+}
+
+// TestUnusableDataNeedsForce: while the first mirror runs, nothing is taken over without
+// a person who forces it.
+func TestUnusableDataNeedsForce(t *testing.T) {
+	s := newStage(t)
+	dir, _ := s.protect()
+	s.target.mustAsk("target", control.PauseRequest{Source: "indy", Pause: true}, nil)
+	must(t, os.WriteFile(filepath.Join(dir, "b"), make([]byte, 1<<20), 0o600))
+	id := s.source.status().Connections[0].ID
+	s.target.mustAsk("target", control.PauseRequest{Source: "indy"}, nil)
+	s.source.mustAsk("disconnect", control.IDRequest{ID: id}, nil)
+	s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
+		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: filepath.Join(s.base, "replica")}, Capture: "inotify", Adopt: true, Mirror: "none"}, nil)
+	waitFor(t, "the replica", func() bool { r := s.target.status().Replicas; return len(r) == 1 && !r[0].Usable })
+	s.monitor(nil, s.fast(s.source4()))
+	s.watching()
+	s.b.Die(hostSource)
+	waitFor(t, "a prompt", func() bool { return strings.Contains(s.sees().Pending, "not usable") })
+	if err := s.target.ask("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil); err == nil {
+		t.Error("taken over with unusable data, unforced")
+	}
+	if s.has(hostTarget, s.source4()) {
+		t.Error("the address was taken over")
+	}
+	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "start", Force: true}, nil)
+	if !s.has(hostTarget, s.source4()) {
+		t.Error("forced, and the address was not taken over")
+	}
+}
