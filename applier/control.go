@@ -97,6 +97,19 @@ func (a *Applier) Pause(ctx context.Context) error {
 	return a.waitRest(ctx)
 }
 
+// Hold is Pause without the waiting; before Run nothing is applied at all.
+func (a *Applier) Hold() {
+	a.setHold(func(h *hold) { h.paused = true })
+	_ = a.nudge(context.Background())
+}
+
+// AtRest reports whether a Pause, Hold or StopAfter has taken effect.
+func (a *Applier) AtRest() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hold.atRest
+}
+
 // Resume ends Pause and StopAfter.
 func (a *Applier) Resume() {
 	a.setHold(func(h *hold) { h.paused, h.stop, h.stopAt = false, false, 0 })

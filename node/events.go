@@ -224,7 +224,7 @@ func (s *session) reported(a ack) {
 			c.alert(a.Alert, a.Err)
 		}
 	}
-	if a.State == "Paused" {
+	if a.State == "Paused" || a.State == "Pause Pending" {
 		c.alert(event.TargetPaused, c.n.cfg.Name)
 	} else {
 		c.cured(event.TargetPaused)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -83,6 +82,10 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 		Applied: stream.Position{Frame: pos.Frame, Seq: pos.FrameLast, Chain: pos.Chain}})
 	if err != nil {
 		return nil, errors.Join(err, r.app.Close())
+	}
+	if n.pausedNow(info.Source) {
+		r.app.Hold()
+		r.setPaused(true)
 	}
 	runCtx, cancel := context.WithCancel(n.ctx)
 	r.cancel = cancel
@@ -247,34 +250,4 @@ func (n *Node) resumeReplicas() {
 			n.log.Error("replica not resumed", "source", info.Source, "set", info.Set, "err", err)
 		}
 	}
-}
-
-// pauseTarget pauses or resumes applying for a source, or for all ("").
-func (n *Node) pauseTarget(ctx context.Context, source string, pause bool) error {
-	n.mu.Lock()
-	var list []*replica
-	for _, r := range n.replicas {
-		if source == "" || r.info.Source == source {
-			list = append(list, r)
-		}
-	}
-	n.mu.Unlock()
-	if len(list) == 0 {
-		return control.Errorf(control.NotFound, "", "nothing is received from %q", source)
-	}
-	for _, r := range list {
-		if pause {
-			if err := r.app.Pause(ctx); err != nil {
-				return fmt.Errorf("pause %s: %w", r.info.Source, err)
-			}
-		} else {
-			r.app.Resume()
-		}
-		r.mu.Lock()
-		r.paused = pause
-		r.mu.Unlock()
-		r.pausedEvent(pause)
-		r.poke()
-	}
-	return nil
 }

@@ -152,11 +152,14 @@ func (r *replica) ack() ack {
 	a := ack{Session: r.session, Epoch: r.info.Epoch, Applied: p.Applied, DurableFrame: d.Frame, DurableOp: d.FrameLast,
 		MirrorApplied: p.MirrorApplied, DurableMirror: d.MirrorApplied, MirrorLost: r.recv.Stats().MirrorLost, Usable: p.Usable(), Doubt: p.Doubt,
 		Remirror: p.Run == 0 && !p.Recovering && !r.app.NeedsRecovery() && (p.Remirror || !p.Mirrored)}
-	st := r.app.Stats()
+	st, whenPaused := r.app.Stats(), r.pausedWord()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a.Broken, a.Err, a.Alert = r.broken, r.lastErr, r.alert
 	a.State = replicaState(p, st, r.broken != "", r.paused)
+	if a.State == "Paused" {
+		a.State = whenPaused
+	}
 	return a
 }
 

@@ -28,6 +28,7 @@ type stateData struct {
 	Replicas    map[string]joinInfo `json:"replicas"`
 	Sets        []repset.Set        `json:"sets,omitempty"`     // by name, regardless of case
 	Machines    map[string]string   `json:"machines,omitempty"` // name to host:port
+	Paused      pausedTargets       `json:"paused,omitzero"`    // whose operations are not applied here
 	// Limits are the schedules and bandwidths of the targets, by their names.
 	Limits   map[string]storedLimits `json:"limits,omitempty"`
 	Written  uint64                  `json:"written"`  // how often: the newer copy counts
