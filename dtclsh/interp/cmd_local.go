@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"understudy/dtclsh/syntax"
+	"understudy/settings"
 )
 
 // Commands that need no node.
@@ -76,6 +77,18 @@ var localSettings = []struct {
 	{"WaitUnit", 1, 86400000, "milliseconds that WAIT without a unit counts in"},
 }
 
+// machineSetting is the setting of machines that a name stands for. The shell keeps a
+// value for it, as the original did; nothing here goes by it.
+func (in *Interp) machineSetting(c *syntax.Call) *settings.Setting {
+	name, _, err := in.arg(c, "option")
+	for _, s := range localSettings {
+		if err != nil || strings.EqualFold(s.name, name) {
+			return nil
+		}
+	}
+	return settings.Find(name)
+}
+
 func (in *Interp) localSetting(c *syntax.Call) (int, error) {
 	name, _, err := in.arg(c, "option")
 	if err != nil {
@@ -92,6 +105,13 @@ func (in *Interp) localSetting(c *syntax.Call) (int, error) {
 }
 
 func (in *Interp) getLocal(_ context.Context, c *syntax.Call) (answer, error) {
+	if s := in.machineSetting(c); s != nil {
+		v, ok := in.local[strings.ToLower(s.Name)]
+		if !ok {
+			v = plain(s.Default)
+		}
+		return answer{value: v, lines: []string{s.Name + " = " + v.String()}, json: map[string]any{"value": v.JSON()}}, nil
+	}
 	i, err := in.localSetting(c)
 	if err != nil {
 		return answer{}, err
@@ -104,6 +124,9 @@ func (in *Interp) getLocal(_ context.Context, c *syntax.Call) (answer, error) {
 }
 
 func (in *Interp) setLocal(_ context.Context, c *syntax.Call) (answer, error) {
+	if s := in.machineSetting(c); s != nil {
+		return in.setLocalCopy(c, s)
+	}
 	i, err := in.localSetting(c)
 	if err != nil {
 		return answer{}, err
@@ -118,6 +141,23 @@ func (in *Interp) setLocal(_ context.Context, c *syntax.Call) (answer, error) {
 		in.cfg.StopOnError = n == 1
 	}
 	return ok(), nil
+}
+
+// setLocalCopy keeps a value that nothing here goes by, and says so.
+func (in *Interp) setLocalCopy(c *syntax.Call, s *settings.Setting) (answer, error) {
+	value, _, err := in.arg(c, "value")
+	if err != nil {
+		return answer{}, err
+	}
+	if value, err = s.Parse(value); err != nil {
+		return answer{}, fail(syntax.BadValue, "accepted are: "+s.Range(), "%v", err)
+	}
+	in.local[strings.ToLower(s.Name)] = plain(value)
+	why := "the shell does not use it; set changes the machine's"
+	if s.Owner == settings.Client {
+		why = s.Without
+	}
+	return answer{value: number(1), lines: []string{fmt.Sprintf("%s = %s: accepted, has no effect (%s)", s.Name, value, why)}, json: map[string]any{"value": plain(value).JSON()}}, nil
 }
 
 // leave ends the script; its status is the program's exit code.

@@ -49,7 +49,6 @@ const (
 // later has a hint for every command that this version only parses.
 var later = map[string]string{
 	"CONNECT TDU": laterStats, "DTSTAT": laterStats, "STATSLOG START": laterStats, "STATSLOG STATUS": laterStats, "STATSLOG STOP": laterStats,
-	"LOGVIEWER":   "the daemon writes its messages to its standard error",
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
 	"QUEUETASK": "run the program by hand after: settle CON", "SCRIPT ADD": "run the script by hand after: waitonmirror CON",
 	"RESTORE": "connect the other way round", "WAITONRESTORE": "connect the other way round",

@@ -66,6 +66,9 @@ func Manual() string {
 		{"an array: `status target`", control.Replica{}},
 		{"an array: `status source`", control.Capture{}},
 		{"an array: `environment`", control.Machine{}},
+		{"`get`, `set`; an array of them: `get *`", control.Setting{}},
+		{"an array: `logviewer`, the events of docs/operate/events.md", control.Event{}},
+		{"`repset save`", control.SavedRepset{}},
 		{"`ping`", control.Version{}},
 		{"`repset calculate`", control.Size{}},
 		{"behind `error`: a statement that failed", PrintedError{}},
@@ -94,7 +97,7 @@ func fields(t reflect.Type) []string {
 }
 
 func manualSettings(b *strings.Builder) {
-	b.WriteString("\n## Settings of the shell\n\n`GETLOCAL` and `SETLOCAL`; they last as long as the session.\n\n| name | values | meaning |\n| --- | --- | --- |\n")
+	b.WriteString("\n## Settings of the shell\n\n`GETLOCAL` and `SETLOCAL`; they last as long as the session. The names of docs/settings.md are kept, too; the shell does not go by them.\n\n| name | values | meaning |\n| --- | --- | --- |\n")
 	for _, s := range localSettings {
 		fmt.Fprintf(b, "| %s | %d to %d | %s |\n", s.name, s.least, s.max, s.help)
 	}
