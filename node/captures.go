@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,7 +33,9 @@ type captured struct {
 	sync    func() error     // hands on what happened before the call; nil: it cannot
 	ctx     context.Context  // of the capture
 	cancel  context.CancelFunc
-	resumed bool // adopted, and not served yet; guarded by Node.mu
+	resumed bool        // adopted, and not served yet; guarded by Node.mu
+	lost    bool        // taken away, and being made again; guarded by Node.mu
+	losses  []time.Time // when its mount was taken away lately; guarded by Node.mu
 	done    chan struct{}
 	err     error // why it stopped; set before done is closed
 	users   int   // connections; others than stacked ones end with the last
@@ -147,7 +150,8 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.captures[resolved] != nil {
+	old := n.captures[resolved]
+	if old != nil && !old.lost {
 		return nil, fmt.Errorf("mount %s: %w", dir, capture.ErrBusy)
 	}
 	b, err := stacked.Mount(resolved, n.stackedConfig(), n.log.With("dir", resolved))
@@ -155,6 +159,9 @@ func (n *Node) startStacked(dir string) (*captured, error) {
 		return nil, err
 	}
 	c := &captured{dir: resolved, name: "stacked", backend: b, tree: treeAdapter{b.Tree()}, stacked: b, done: make(chan struct{})}
+	if old != nil {
+		c.losses = old.losses
+	}
 	n.serve(c)
 	n.watchBypass(c, b.Tree())
 	return c, nil
@@ -196,21 +203,29 @@ func (n *Node) serve(c *captured) {
 		defer n.wait.Done()
 		c.err = c.backend.Run(ctx)
 		n.mu.Lock()
-		if n.captures[c.dir] == c {
+		again := n.loses(c)
+		if !again && n.captures[c.dir] == c {
 			delete(n.captures, c.dir)
 		}
 		n.mu.Unlock()
+		cancel()
 		if c.err != nil {
 			n.events.Set(event.CaptureFailed, event.About{Dir: c.dir}, c.dir, c.err)
 		}
 		close(c.done)
+		if again {
+			n.remount(c)
+		}
 	}()
 }
 
-// stop ends a capture and waits for it.
+// stop ends a capture and waits for it. One that was taken away has ended.
 func (c *captured) stop() error {
 	c.cancel()
 	<-c.done
+	if errors.Is(c.err, stacked.ErrUnmounted) {
+		return nil
+	}
 	return c.err
 }
 

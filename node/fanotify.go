@@ -20,6 +20,9 @@ import (
 // a stacked mount covers it, else by fanotify, else by inotify. n.mu is held.
 func (n *Node) chooseCapture(root, wanted string) (*captured, error) {
 	mounted := n.findStacked(root)
+	if mounted != nil && mounted.lost {
+		return nil, fmt.Errorf("capture %s: %w", root, errMountLost)
+	}
 	switch wanted {
 	case "inotify":
 		return n.startInotify(root)

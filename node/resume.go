@@ -80,7 +80,7 @@ func (n *Node) capturing(dir string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := n.captures[dir]
-	return c != nil && c.stacked != nil
+	return c != nil && c.stacked != nil && !c.lost
 }
 
 // pauseCaptures answers what is being served and leaves everything else to the daemon
@@ -89,7 +89,7 @@ func (n *Node) pauseCaptures() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, c := range n.captures {
-		if c.stacked != nil {
+		if c.stacked != nil && !c.lost {
 			c.stacked.Pause()
 		}
 	}

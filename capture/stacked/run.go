@@ -74,7 +74,14 @@ func (c *Capture) Run(ctx context.Context) error {
 	}()
 	go c.announce()
 	var err error
+	taken, unwatch := c.watch()
+	defer unwatch()
 	select {
+	case <-taken: // changes pass by from here on; what is still open ends too
+		err = fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
+		if err := c.cut(served); err != nil {
+			return err
+		}
 	case <-served:
 		c.unmount()
 		err = fmt.Errorf("capture %s: %w", c.root, ErrUnmounted)
@@ -152,7 +159,17 @@ func (c *Capture) drain(served <-chan struct{}) error {
 	case <-time.After(c.cfg.Linger):
 	}
 	c.log.Warn("files still open are cut off")
-	if err := mounts.Abort(c.dev); err != nil {
+	return c.cut(served)
+}
+
+// cut ends the connection of a mount that was taken away. A number that is in the mount
+// table is another one's: then the connection has ended.
+func (c *Capture) cut(served <-chan struct{}) error {
+	t, err := mounts.Read()
+	if err == nil && !t.HasFUSE(c.dev) {
+		err = mounts.Abort(c.dev)
+	}
+	if err != nil {
 		return fmt.Errorf("capture %s: %w", c.root, err)
 	}
 	<-served

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -67,6 +68,13 @@ func unescape(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// HasFUSE reports whether the FUSE file system of this device is mounted anywhere.
+func (m Table) HasFUSE(minor uint32) bool {
+	return slices.ContainsFunc(m, func(e Entry) bool {
+		return e.Minor == minor && (e.FSType == "fuse" || strings.HasPrefix(e.FSType, "fuse."))
+	})
 }
 
 // Containing is the mount that path lies in: the longest mount point above or at it,
