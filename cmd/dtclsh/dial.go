@@ -30,11 +30,24 @@ type dialer struct {
 	ask    func(question string) (string, error) // of a person, a password: it is not shown
 	line   func(question string) (string, error) // of a person, anything else
 
-	mu sync.Mutex // guards logins
+	mu     sync.Mutex         // guards logins and passed
+	passed map[string]*record // by address
 }
 
+// record is how logins with one password at one address went.
+type record struct {
+	in      bool // it was accepted once
+	refused int  // since then, one after the other
+	err     error
+}
+
+// maxRefused is how often a password that was accepted before is tried again when it is
+// refused: the session may have ended for a change of rights that was under way. One that
+// never was is not tried again: a script of many commands would lock the account.
+const maxRefused = 3
+
 func newDialer(o options) (*dialer, error) {
-	d := &dialer{logins: map[string]control.Login{}, known: access.Known{Path: access.KnownFile(os.Getenv)}, ask: askPassword, line: askLine}
+	d := &dialer{logins: map[string]control.Login{}, passed: map[string]*record{}, known: access.Known{Path: access.KnownFile(os.Getenv)}, ask: askPassword, line: askLine}
 	if o.trust != "" {
 		if err := d.trust.UnmarshalText([]byte(strings.TrimSpace(o.trust))); err != nil {
 			return nil, fmt.Errorf("--trust: %w", err)
@@ -91,8 +104,11 @@ func (d *dialer) askFor(user, machine string) (string, error) {
 		machine = "this machine"
 	}
 	password, err := d.ask(fmt.Sprintf("Password of %s on %s: ", user, machine))
-	if err != nil {
+	if errors.Is(err, errNobody) {
 		return "", fmt.Errorf("password: %w; give --password-file", err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
 	}
 	return password, nil
 }
@@ -123,6 +139,9 @@ func (d *dialer) login(ctx context.Context, address, user, password string, give
 		}
 	}
 	login := control.Login{User: user, Password: password}
+	d.mu.Lock()
+	delete(d.passed, withPort(address))
+	d.mu.Unlock()
 	c, err := d.dialAs(ctx, address, login)
 	if err == nil {
 		d.mu.Lock()
@@ -159,13 +178,40 @@ func (d *dialer) dialAs(ctx context.Context, address string, login control.Login
 		}
 		login.Accept = accept
 	}
-	c, err := control.Dial(ctx, address, node, login)
+	c, err := d.knock(ctx, address, node, login)
 	if err == nil && !first.IsZero() {
 		if err = d.known.Add(address, first); err != nil {
 			c.Close()
 		}
 	}
 	return connected(c, err)
+}
+
+// knock is control.Dial, but for passwords that were refused.
+func (d *dialer) knock(ctx context.Context, address, node string, login control.Login) (*control.Client, error) {
+	if login.User == "" {
+		return control.Dial(ctx, address, node, login)
+	}
+	d.mu.Lock()
+	r := d.passed[address]
+	if r == nil {
+		r = new(record)
+		d.passed[address] = r
+	}
+	last := *r
+	d.mu.Unlock()
+	if last.refused >= maxRefused || last.refused > 0 && !last.in {
+		return nil, last.err
+	}
+	c, err := control.Dial(ctx, address, node, login)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := new(control.Error); errors.As(err, &e) && e.Code == control.Denied {
+		r.refused, r.err = r.refused+1, err
+	} else if err == nil {
+		*r = record{in: true}
+	}
+	return c, err
 }
 
 // acceptor knows the key of an address from the home node, which is paired with it, or
@@ -186,7 +232,14 @@ func (d *dialer) acceptor(ctx context.Context, address string, guest bool, first
 			return control.AcceptKeys(d.trust)(key)
 		}, nil
 	case known:
-		return control.AcceptKeys(want), nil
+		return func(key access.Fingerprint) error {
+			err := control.AcceptKeys(want)(key)
+			if err != nil {
+				err = fmt.Errorf("%w; %s has %s since the first login. If you know why it changed (compare with: understudy pair list, on that machine), give --trust %s, or remove the line",
+					err, d.known.Path, want.Short(), key)
+			}
+			return err
+		}, nil
 	case guest:
 		return control.AcceptAny, nil
 	}

@@ -18,7 +18,10 @@ import (
 	"understudy/dtclsh/syntax"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	leaveNoCore()
+	os.Exit(run(ownArgs(), os.Stdin, os.Stdout, os.Stderr))
+}
 
 // options of the program.
 type options struct {
