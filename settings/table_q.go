@@ -7,9 +7,9 @@ var tableQS = []Setting{
 	number("QJournalFileSize", Queue, 1, 4095, "MB", 5, "size of one file of the queue").without(whyFixed),
 	number("QJournalFreeSpaceMin", Queue, 0, anyNumber, "MB", 0, "what stays free on the disk of the queues; 0: 1 GiB, or 5 % of a small disk").sets("queue_free", mebibytes, Restart),
 	number("QJournalPreload", Queue, 0, anyNumber, "", 1000, "operations read from the disk queue at a time").without(whyFixed).hidden(),
-	number("QJournalSpaceMax", Queue, 32, anyNumber, "MB", 16384, "size of a connection's queue on disk; unlimited: what the disk bears").sets("queue_limit", mebibytes, NextSession),
+	number("QJournalSpaceMax", Queue, 32, anyNumber, "MB", 16384, "size of a connection's queue on disk; unlimited: what the disk bears").sets("queue_limit", mebibytes, AtOnce),
 	yesNo("QLogWriteThrough", Queue, 0, "sync the queue to disk at every write").sets("strict", 0, Restart),
-	number("QMemoryBufferMax", Queue, 32, 1<<20, "MB", 128, "memory of a connection's queue").sets("memory_limit", mebibytes, NextSession),
+	number("QMemoryBufferMax", Queue, 32, 1<<20, "MB", 128, "memory of a connection's queue").sets("memory_limit", mebibytes, AtOnce),
 	yesNo("QueryOnQuit", Client, 1, "the console asks before it quits").without("there is no such program").hidden(),
 	number("QueueSizeAlertThreshold", Queue, 0, 100, "%", 50, "use of a queue that is told to the operator; 0: none").sets("queue_alert", 0, AtOnce),
 
