@@ -100,3 +100,18 @@ func TestWrongEnvironment(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDurability: the setting has two names.
+func TestDurability(t *testing.T) {
+	for text, want := range map[string]bool{"durability: strict": true, "durability: normal": false, "strict: true": true,
+		"durability: strict\nstrict: true": true, "": false} {
+		file := filepath.Join(t.TempDir(), "c.yml")
+		if err := os.WriteFile(file, []byte("name: indy\ndata: /var/lib/understudy\n"+text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := loadConfig(viper.New(), file)
+		if err != nil || cfg.Strict != want {
+			t.Errorf("%q: strict %v, want %v, %v", text, cfg.Strict, want, err)
+		}
+	}
+}

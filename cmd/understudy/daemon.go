@@ -88,6 +88,9 @@ func loadConfig(v *viper.Viper, file string) (node.Config, error) {
 	if err := node.FromOriginals(settings); err != nil {
 		return cfg, fmt.Errorf("settings %s: %w", file, err)
 	}
+	if err := durability(settings); err != nil {
+		return cfg, fmt.Errorf("settings %s: %w", file, err)
+	}
 	delete(settings, "log_level")
 	if _, old := settings["secret"]; old {
 		return cfg, fmt.Errorf("settings %s: secret: there is none any more: machines know each other by keys. Remove the line, then pair them: %s", file,
@@ -109,6 +112,24 @@ func loadConfig(v *viper.Viper, file string) (node.Config, error) {
 		}
 	}
 	return completed(cfg)
+}
+
+// durability makes "durability: strict" of the design the setting strict.
+func durability(settings map[string]any) error {
+	v, given := settings["durability"]
+	if !given {
+		return nil
+	}
+	delete(settings, "durability")
+	strict := v == "strict"
+	if !strict && v != "normal" {
+		return fmt.Errorf("durability: %v: normal or strict is accepted", v)
+	}
+	if s, both := settings["strict"]; both && fmt.Sprint(s) != fmt.Sprint(strict) {
+		return fmt.Errorf("durability: %v and strict: %v say different things; leave one out", v, s)
+	}
+	settings["strict"] = strict
+	return nil
 }
 
 // completed fills in what depends on the machine and validates.
