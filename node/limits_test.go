@@ -319,6 +319,40 @@ func TestBandwidthLimitIsShared(t *testing.T) {
 	p.same()
 }
 
+// TestMirrorInManySessions: a mirror larger than a session may send comes to its end all
+// the same, a part in each session (B10.22, B10.23).
+func TestMirrorInManySessions(t *testing.T) {
+	needRoot(t)
+	p := newPair(t, true)
+	p.mount()
+	for i := range 6 {
+		p.put(fmt.Sprint("f", i), strings.Repeat(fmt.Sprint(i), 1<<20))
+	}
+	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.Local)
+	h := p.clock(at)
+	must(t, p.source.limitsOf("jersey").change(func(l *storedLimits) error {
+		l.Schedule.Start.Bytes, l.Schedule.Stop.Bytes = 1, 2<<20
+		return nil
+	}))
+	p.connect()
+	sessions := 0
+	waitFor(t, "the mirror's end", func() bool {
+		was := p.source.limitsOf("jersey").open()
+		at = at.Add(time.Second)
+		h.turn(at)
+		if is := p.source.limitsOf("jersey").open(); is && !was {
+			sessions++
+		}
+		return p.con().TargetState == "OK" && p.con().Mirror == "Idle"
+	})
+	if sessions < 2 {
+		t.Errorf("%d MiB in %d sessions of 2 MiB", 6, sessions)
+	}
+	h.turn(at.Add(time.Second))
+	p.settle()
+	p.same()
+}
+
 // TestQueueAlert: usage at the threshold raises an alert on either side, and below it the
 // alert ends (B6.29).
 func TestQueueAlert(t *testing.T) {
