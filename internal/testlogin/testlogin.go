@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -40,7 +41,21 @@ func Take(t testing.TB) *Machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
+	sweep("/etc/passwd", "userdel")
+	sweep("/etc/group", "groupdel")
 	return &Machine{t: t}
+}
+
+var ours = regexp.MustCompile(`(?m)^ustest[ug](\d+)-\d+:`)
+
+// sweep takes away what tests left that ended without their cleanup.
+func sweep(file, tool string) {
+	text, _ := os.ReadFile(file)
+	for _, m := range ours.FindAllStringSubmatch(string(text), -1) {
+		if _, err := os.Stat("/proc/" + m[1]); os.IsNotExist(err) {
+			_ = exec.Command(tool, strings.TrimSuffix(m[0], ":")).Run() // the next one tries again
+		}
+	}
 }
 
 // serviceFile is where PAM finds the rules of the service.
