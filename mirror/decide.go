@@ -22,6 +22,9 @@ const (
 // nothing.
 func decide(o Options, ours, held *fileop.TargetEntry, there, touched bool) verdict {
 	mode := ours.Attr.Mode
+	if there && keeps(o, ours, held) {
+		return leave
+	}
 	switch {
 	case !there && o.AttributesOnly:
 		return leave
@@ -45,6 +48,18 @@ func decide(o Options, ours, held *fileop.TargetEntry, there, touched bool) verd
 		return equal
 	}
 	return content
+}
+
+// keeps reports that what the target has stays by KeepNewer or KeepExisting. A file whose
+// content was still to come when a run ended is ours.
+func keeps(o Options, ours, held *fileop.TargetEntry) bool {
+	if isDir(ours.Attr.Mode) && isDir(held.Attr.Mode) || held.Attr.Mtime == unsettled {
+		return false
+	}
+	if !o.KeepBefore.IsZero() && !later(o.KeepBefore, held.Attr.Mtime) && held.Attr.Mtime != ours.Attr.Mtime {
+		return false
+	}
+	return o.KeepExisting || o.KeepNewer && later(held.Attr.Mtime, ours.Attr.Mtime)
 }
 
 func decideFile(o Options, ours, held *fileop.TargetEntry, bound, attrs, touched bool) verdict {

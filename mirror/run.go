@@ -26,6 +26,13 @@ type Options struct {
 	Checksum       bool // of differing files only differing blocks (B7.5)
 	ChecksumAll    bool // with Checksum: equal date and size prove nothing (B7.6)
 	AttributesOnly bool // content is left alone (B7.10)
+	// KeepNewer leaves what is later on the target, whatever else is known of it; unlike
+	// Newer it covers all kinds of objects but directories, whose content is looked at.
+	// KeepExisting leaves whatever the target has.
+	KeepNewer, KeepExisting bool
+	// KeepBefore bounds both: what was changed on the target since then, by its own clock,
+	// is the work of an earlier attempt, and does not stay. Zero: there was none.
+	KeepBefore fileop.Time
 	// Since says that changes from this time on may have been missed: of a file whose
 	// inode changed since then (which no program can hide, unlike its date), equal date
 	// and size prove nothing. Zero: none were missed.

@@ -59,6 +59,9 @@ func (c *Connection) definition() (repset.Set, error) {
 func (s *session) keepBackup(ctx context.Context) error {
 	s.joined(ctx)
 	said := false
+	if s.c.cfg.Restore != nil {
+		return nil // the set is the other machine's own
+	}
 	for ctx.Err() == nil {
 		saved := s.c.setSaved()
 		err := s.sendBackup(ctx)

@@ -81,6 +81,8 @@ type ConnectionConfig struct {
 	Base    string            `mapstructure:"base" json:"base,omitempty"`
 	Capture string            `mapstructure:"capture" json:"capture,omitempty"`
 	Adopt   bool              `mapstructure:"adopt" json:"adopt,omitempty"`
+	// Restore makes it a restoration; nil: it is none.
+	Restore *restoreConfig `mapstructure:"-" json:"restore,omitempty"`
 }
 
 // DefaultPort is where a node listens for peers and clients.

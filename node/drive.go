@@ -82,6 +82,11 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 			return mirror.ErrStopped
 		}
 		s.measured(&o)
+		if r := s.c.cfg.Restore; r != nil {
+			s.mu.Lock()
+			o = r.options(s.since)
+			s.mu.Unlock()
+		}
 		err := s.mirror.Run(ctx, o)
 		if ctx.Err() != nil || err == nil || errors.Is(err, mirror.ErrStopped) || errors.Is(err, mirror.ErrIncomplete) {
 			return err
@@ -170,6 +175,9 @@ func (s *session) finished(err error) {
 		s.c.mirroredOnce()
 	}
 	s.c.note(err)
+	if s.c.cfg.Restore != nil {
+		s.c.n.wait.Go(func() { s.c.restored(err) })
+	}
 }
 
 // mirrorIdle reports whether nothing is left to mirror.
@@ -180,6 +188,9 @@ func (s *session) mirrorIdle() bool {
 // lookAgain makes captures that only get hints look at everything, so that what
 // happened before the call is seen.
 func (s *session) lookAgain() {
+	if s.c.cfg.Restore != nil {
+		return // one mirror is all it does
+	}
 	for i, cap := range s.captures {
 		if cap.sync != nil {
 			if err := cap.sync(); err != nil {

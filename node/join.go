@@ -51,7 +51,7 @@ func (n *Node) handleJoin(ctx context.Context, data []byte) ([]byte, error) {
 		n.events.Raise(event.SourceRefused, event.About{Source: clip(req.Info.Source), Set: clip(req.Info.Set)}, clip(req.Info.Source), err)
 		reply = joinReply{Code: string(ce.Code), Msg: ce.Msg, Hint: ce.Hint}
 	} else {
-		reply = joinReply{Session: r.session, MirrorApplied: r.mirrorAtJoin.Load()}
+		reply = joinReply{Session: r.session, MirrorApplied: r.mirrorAtJoin.Load(), Since: r.info.Since}
 	}
 	return json.Marshal(reply)
 }
@@ -76,6 +76,9 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	if err := n.checkPlaces(&req.Info); err != nil {
 		return nil, err
 	}
+	if err := n.checkCaptured(&req.Info); err != nil {
+		return nil, err
+	}
 	n.joining.Lock() // one at a time: they compare each other's paths
 	defer n.joining.Unlock()
 	if err := n.refuse(req.Info.Source); err != nil {
@@ -91,6 +94,9 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		old.mirrorAtJoin.Store(uint64(old.app.Position().MirrorApplied))
 		old.abortMirror(req.AbortTo)
 		return old, nil
+	}
+	if err := n.dropRestores(ctx, &req.Info); err != nil {
+		return nil, err
 	}
 	known, held, epoch := false, int64(0), fileop.Epoch(0)
 	var err error
@@ -117,7 +123,7 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	if req.Info.Since = held; held == 0 {
 		req.Info.Since = time.Now().UnixNano()
 	}
-	if err := n.state.update(func(d *stateData) { d.Replicas[req.Info.key()] = req.Info }); err != nil {
+	if err := n.state.update(func(d *stateData) { d.Replicas[req.Info.key()] = req.Info; keepPlace(d, req.Info) }); err != nil {
 		return nil, err
 	}
 	return n.openReplica(ctx, req.Info, held)

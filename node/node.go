@@ -90,7 +90,10 @@ type Node struct {
 	replicas map[string]*replica
 	// wrapFeed lets tests watch what is applied; set before replicas open.
 	wrapFeed func(*joinInfo, applier.Feed) applier.Feed
-	nextID   int // connection numbers, from 1 at every start (B6.3)
+	restores restores
+	// lastRestore is the number of the last restoration.
+	lastRestore int
+	nextID      int // connection numbers, from 1 at every start (B6.3)
 }
 
 // errStopped is the cause of everything that ends because the node stops.

@@ -35,6 +35,8 @@ type joinInfo struct {
 	// Since is the target's own: when the replica's directories became this connection's,
 	// in nanoseconds since 1970.
 	Since int64 `json:"since,omitempty"`
+	// Restore: the source sends back what it holds of this machine, once.
+	Restore bool `json:"restore,omitempty"`
 }
 
 // joinRoot is one root directory of the set and where it goes.
@@ -51,6 +53,7 @@ type joinReply struct {
 	// MirrorApplied is the last mirror record applied; what was sent after it and before
 	// the link broke may be lost.
 	MirrorApplied uint64 `json:"mirror_applied"`
+	Since         int64  `json:"since,omitempty"` // joinInfo.Since
 	Code          string `json:"code,omitempty"`
 	Msg           string `json:"msg,omitempty"`
 	Hint          string `json:"hint,omitempty"`

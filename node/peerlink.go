@@ -18,7 +18,7 @@ import (
 // join asks the target for its half of the connection.
 func (s *session) join() error {
 	c := s.c
-	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch}
+	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch, Restore: c.cfg.Restore != nil}
 	for i, p := range c.pairs {
 		e, err := s.captures[i].tree.Lookup(relative(s.captures[i].dir, p.From))
 		if err != nil {
@@ -51,7 +51,7 @@ func (s *session) join() error {
 		s.ack.MirrorLost, s.ack.Applied, s.ack.Usable, s.ack.Remirror = 0, 0, false, false
 	}
 	s.ack.MirrorApplied = fileop.Seq(reply.MirrorApplied) // our last report may be older
-	s.peer = reply.Session
+	s.peer, s.since = reply.Session, reply.Since
 	if s.roots == nil {
 		for _, r := range info.Roots {
 			s.roots = append(s.roots, r.Obj)

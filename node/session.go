@@ -49,6 +49,7 @@ type session struct {
 	again    retry  // of mirrors the target asks for
 	linkDown bool
 	roots    []fileop.ObjID // the set's root directories when the target was joined first
+	since    int64          // joinReply.Since
 
 	marking sync.Mutex // one change of the clean mark at a time
 }
@@ -123,7 +124,7 @@ func (s *session) findCaptures() error {
 		if err := realDir(root); err != nil {
 			return err
 		}
-		cap, err := n.chooseCapture(root, c.cfg.Capture)
+		cap, err := n.chooseTree(root, c)
 		if err != nil {
 			return err
 		}

@@ -30,9 +30,11 @@ type stateData struct {
 	Machines    map[string]string   `json:"machines,omitempty"` // name to host:port
 	Paused      pausedTargets       `json:"paused,omitzero"`    // whose operations are not applied here
 	// Limits are the schedules and bandwidths of the targets, by their names.
-	Limits   map[string]storedLimits `json:"limits,omitempty"`
-	Written  uint64                  `json:"written"`  // how often: the newer copy counts
-	Checksum string                  `json:"checksum"` // of the file (statefile.go); last
+	Limits map[string]storedLimits `json:"limits,omitempty"`
+	// Places are where replicas are, by source and set, also when their connections are gone.
+	Places   map[string]joinInfo `json:"places,omitempty"`
+	Written  uint64              `json:"written"`  // how often: the newer copy counts
+	Checksum string              `json:"checksum"` // of the file (statefile.go); last
 }
 
 // storedConnection is a connection of this machine as source.

@@ -85,6 +85,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
+		"restore":      verb(n.restore),
 		"verify":       verb(n.verify),
 		"orphans":      verb(n.orphans),
 		"transmission": verb(n.transmit),

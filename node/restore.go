@@ -1,0 +1,450 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"understudy/capture"
+	"understudy/capture/lower"
+	"understudy/control"
+	"understudy/fileop"
+	"understudy/mirror"
+	"understudy/repset"
+	"understudy/verifier"
+)
+
+// A restoration is a connection in the other direction: this machine, which holds the
+// replica, is the source of one mirror without capture. It goes on over restarts and cuts
+// as every connection does, and ends when the mirror is applied.
+
+// restoreConfig is what makes a connection a restoration.
+type restoreConfig struct {
+	Number    int    `json:"number"`
+	Set       string `json:"set"`
+	Overwrite bool   `json:"overwrite,omitempty"`
+	Missing   bool   `json:"missing,omitempty"`
+	Checksum  bool   `json:"checksum,omitempty"`
+	Orphans   bool   `json:"orphans,omitempty"`
+}
+
+// Numbers of restorations, apart from those of connections, and how many ended ones are
+// remembered.
+const (
+	firstRestore = 100_001
+	maxRestores  = 100
+	maxPlaces    = 10_000 // replicas whose place is remembered
+)
+
+// restores are the ended restorations.
+type restores struct {
+	mu    sync.Mutex // guards what follows
+	ended map[int]*endedRestore
+}
+
+// endedRestore is one that ended, or is being disconnected.
+type endedRestore struct {
+	report control.Restore
+	over   chan struct{} // closed when it is disconnected
+}
+
+// options of every mirror of a restoration. However often it is repeated, nothing newer is
+// overwritten unless that was asked for. since is when the other machine agreed to it, by
+// its clock, in nanoseconds: what changed there later was written by this restoration, and
+// may be half of a file.
+func (r *restoreConfig) options(since int64) mirror.Options {
+	at := time.Unix(0, since).Add(-coarseClock)
+	return mirror.Options{Mode: mirror.Diff, Checksum: r.Checksum, KeepNewer: !r.Overwrite && !r.Missing, KeepExisting: r.Missing,
+		KeepBefore: fileop.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}
+}
+
+// coarseClock is how far the times of files may be behind the clock: a tick of the kernel,
+// and some.
+const coarseClock = 20 * time.Millisecond
+
+// still is a directory that is read and not watched.
+type still struct{ dir string }
+
+func (s still) Root() string                { return s.dir }
+func (still) Fidelity() capture.Fidelity    { return capture.Hints }
+func (still) Stats() capture.Stats          { return capture.Stats{} }
+func (still) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+
+// openStill makes a directory readable for a restoration. It is the connection's own.
+func (n *Node) openStill(dir string) (*captured, error) {
+	if c := n.captures[dir]; c != nil && c.stacked != nil {
+		return nil, control.Errorf(control.Refused, "umount "+dir, "%s is captured in write order", dir)
+	}
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read replica %s: %w", dir, err)
+	}
+	c := &captured{dir: dir, name: "none", backend: still{dir}, tree: treeAdapter{lower.New(fd, nil)}, done: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancel(n.ctx)
+	n.wait.Add(1)
+	go func() {
+		defer n.wait.Done()
+		defer close(c.done)
+		c.err = c.backend.Run(c.ctx)
+		unix.Close(fd)
+	}()
+	return c, nil
+}
+
+// chooseTree is how a connection reads one of its roots. n.mu is held.
+func (n *Node) chooseTree(root string, c *Connection) (*captured, error) {
+	if c.cfg.Restore != nil {
+		return n.openStill(root)
+	}
+	return n.chooseCapture(root, c.cfg.Capture)
+}
+
+// checkCaptured refuses a restoration into a directory that this machine captures in write
+// order: it would write through its own mount.
+func (n *Node) checkCaptured(info *joinInfo) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.captures {
+		for _, r := range info.Roots {
+			if info.Restore && c.stacked != nil && (repset.Within(c.dir, r.Path) || repset.Within(r.Path, c.dir)) {
+				return control.Errorf(control.Refused, "umount "+c.dir+", and mount it when the restoration has ended", "%s is captured in write order", c.dir)
+			}
+		}
+	}
+	return nil
+}
+
+// keepPlace remembers where a replica is, also when its connection is gone.
+func keepPlace(d *stateData, info joinInfo) {
+	if info.Restore {
+		return
+	}
+	if d.Places == nil {
+		d.Places = map[string]joinInfo{}
+	}
+	key := placeKey(info.Source, info.Set)
+	if _, known := d.Places[key]; known || len(d.Places) < maxPlaces {
+		d.Places[key] = info
+	}
+}
+
+func placeKey(source, set string) string { return source + "/" + strings.ToLower(set) }
+
+// place finds the replica of a set.
+func (n *Node) place(original, set string) (found joinInfo, err error) {
+	var sources []string
+	n.state.read(func(d *stateData) {
+		for _, p := range d.Places {
+			if strings.EqualFold(p.Set, set) && (original == "" || strings.EqualFold(p.Source, original)) {
+				found, sources = p, append(sources, p.Source)
+			}
+		}
+	})
+	switch len(sources) {
+	case 0:
+		return found, control.Errorf(control.NotFound, "see: status target", "this machine holds no replica of set %q of %q", set, original)
+	case 1:
+		return found, nil
+	}
+	return found, control.Errorf(control.BadRequest, "name one with ORIGINAL", "set %q came from %s", set, strings.Join(sources, " and "))
+}
+
+// restore is the verb.
+func (n *Node) restore(ctx context.Context, req control.RestoreRequest) (any, error) {
+	switch req.Action {
+	case "start":
+		return n.startRestore(ctx, &req)
+	case "status":
+		return n.restoreStatus(ctx, req.ID, time.Duration(req.WaitMS)*time.Millisecond)
+	case "stop":
+		c := n.restoring(req.ID)
+		if c == nil {
+			return n.restoreStatus(ctx, req.ID, 0)
+		}
+		return n.endRestore(ctx, c, "stopped", nil)
+	}
+	return nil, control.Errorf(control.BadRequest, "start, status or stop", "action %q", req.Action)
+}
+
+func (n *Node) startRestore(ctx context.Context, req *control.RestoreRequest) (any, error) {
+	if req.Overwrite && req.Missing {
+		return nil, control.Errorf(control.BadRequest, "keep one of them", "overwriting and sending only what is missing exclude each other")
+	}
+	place, err := n.place(req.Original, req.Set)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.replicaRests(&place); err != nil {
+		return nil, err
+	}
+	if req.To == "" {
+		req.To = place.Source
+	}
+	rules, err := n.restoredRules(req, &place)
+	if err != nil {
+		return nil, err
+	}
+	c := control.ConnectRequest{Set: "restore " + place.Set, Rules: rules, Target: req.To, Address: req.Address, Map: map[string]string{}}
+	for _, r := range place.Roots {
+		to := r.From
+		if m, ok := req.Map[r.From]; ok {
+			to = m
+		}
+		c.Map[r.Path] = to
+	}
+	if err := n.fromStored(ctx, &c); err != nil {
+		return nil, err
+	}
+	r := &restoreConfig{Set: place.Set, Overwrite: req.Overwrite, Missing: req.Missing, Checksum: req.Checksum, Orphans: req.Orphans}
+	return n.beginRestore(ctx, ConnectionConfig{Set: c.Set, Rules: c.Rules, Target: c.Target, Address: c.Address, Map: c.Map, Adopt: true, Restore: r})
+}
+
+// beginRestore makes the connection and waits until the other machine agreed.
+func (n *Node) beginRestore(ctx context.Context, cfg ConnectionConfig) (any, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, control.Errorf(control.BadRequest, "", "restore: %v", err)
+	}
+	for i := range cfg.Map {
+		if err := realDir(i); err != nil {
+			return nil, control.Errorf(control.Refused, "mount it", "replica: %v", err)
+		}
+	}
+	n.mu.Lock()
+	cfg.Restore.Number = max(firstRestore, n.lastRestore+1)
+	for _, other := range n.conns {
+		if r := other.cfg.Restore; r != nil { // from before a restart
+			cfg.Restore.Number = max(cfg.Restore.Number, r.Number+1)
+		}
+	}
+	n.lastRestore = cfg.Restore.Number
+	for _, other := range n.conns {
+		if other.cfg.Set == cfg.Set && other.cfg.Target == cfg.Target {
+			n.mu.Unlock()
+			return nil, control.Errorf(control.Exists, "wait for it, or stop it", "set %s is being restored to %s already", cfg.Restore.Set, cfg.Target)
+		}
+	}
+	n.mu.Unlock()
+	c, err := n.newConnection(storedConnection{Key: newSession(), ConnectionConfig: cfg})
+	if err != nil {
+		return nil, explain(err)
+	}
+	n.mu.Lock()
+	n.startConnection(c)
+	n.mu.Unlock()
+	if err := c.firstSession(ctx); err != nil {
+		c.end(errDisconnected)
+		n.events.Forget(c.about())
+		return nil, explain(err)
+	}
+	if err := n.state.update(func(d *stateData) {
+		d.Connections = append(d.Connections, storedConnection{Key: c.key, ConnectionConfig: cfg})
+	}); err != nil {
+		return nil, err
+	}
+	return c.restoreReport("restoring", nil), nil
+}
+
+// replicaRests refuses a replica that still has something to apply.
+func (n *Node) replicaRests(place *joinInfo) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.replicas {
+		if r.info.Source != place.Source || !strings.EqualFold(r.info.Set, place.Set) {
+			continue
+		}
+		if st := r.status(); st.QueuedOps > 0 {
+			return control.Errorf(control.Refused, "wait until they are applied", "%d operations of %s wait for the replica", st.QueuedOps, place.Source)
+		}
+	}
+	return nil
+}
+
+// restoredRules are the rules of the set, for the places where the replica lies here.
+func (n *Node) restoredRules(req *control.RestoreRequest, place *joinInfo) ([]string, error) {
+	var rules []repset.Rule
+	for _, s := range req.Rules {
+		r, err := repset.ParseRule(s)
+		if err != nil {
+			return nil, control.Errorf(control.BadRequest, "", "%v", err)
+		}
+		rules = append(rules, r)
+	}
+	if len(rules) == 0 {
+		raw, err := os.ReadFile(n.conf().backupFile(place.Source, place.Set))
+		var b setBackup
+		if err == nil {
+			err = json.Unmarshal(raw, &b)
+		}
+		if err != nil {
+			return nil, control.Errorf(control.NotFound, "restore with the source's own set: USESOURCEDB", "copy of set %s of %s: %v", place.Set, place.Source, err)
+		}
+		rules = b.Set.Rules
+	}
+	return mappedRules(rules, place.Roots), nil
+}
+
+// mappedRules moves rules to where the roots are. Rules outside of all roots say nothing
+// about them.
+func mappedRules(rules []repset.Rule, roots []joinRoot) (out []string) {
+	for _, r := range rules {
+		best := -1
+		for i := range roots {
+			if repset.Within(roots[i].From, r.Path) && (best < 0 || len(roots[i].From) > len(roots[best].From)) {
+				best = i
+			}
+		}
+		if best < 0 {
+			continue
+		}
+		r.Path = roots[best].Path + strings.TrimPrefix(r.Path, roots[best].From)
+		out = append(out, r.String())
+	}
+	return out
+}
+
+func (n *Node) restoring(number int) *Connection {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range n.conns {
+		if c.cfg.Restore != nil && c.cfg.Restore.Number == number {
+			return c
+		}
+	}
+	return nil
+}
+
+// restoreStatus waits for the end of a restoration, for a while.
+func (n *Node) restoreStatus(ctx context.Context, number int, wait time.Duration) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, min(wait, maxWaitVerb))
+	defer cancel()
+	c := n.restoring(number)
+	if c != nil {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return c.restoreReport("restoring", nil), nil
+		}
+	}
+	n.restores.mu.Lock()
+	e := n.restores.ended[number]
+	n.restores.mu.Unlock()
+	if e == nil {
+		return nil, control.Errorf(control.NotFound, "", "no restoration %d", number)
+	}
+	select {
+	case <-e.over:
+		return e.report, nil
+	case <-ctx.Done():
+		out := e.report
+		out.State = "restoring"
+		return out, nil
+	}
+}
+
+func (c *Connection) restoreReport(state string, err error) control.Restore {
+	out := control.Restore{ID: c.cfg.Restore.Number, State: state, Set: c.cfg.Restore.Set, From: c.n.cfg.Name, To: c.cfg.Target, Percent: -1}
+	if s := c.current(); s != nil {
+		p := s.mirror.Progress()
+		out.Percent, out.Files, out.Left, out.Bytes = p.Percent, p.Files, p.Skipped, p.Sent
+	}
+	if err != nil {
+		out.Error = err.Error()
+	}
+	c.verifying.mu.Lock()
+	out.Orphans = c.verifying.report.Totals.Treated
+	c.verifying.mu.Unlock()
+	return out
+}
+
+// restored goes on when the mirror of a restoration has ended: it waits until everything is
+// applied, looks for orphans where that is asked for, and ends the connection.
+func (c *Connection) restored(err error) {
+	ctx := c.n.ctx
+	if err == nil {
+		err = c.settle(ctx)
+	}
+	if err == nil && c.cfg.Restore.Orphans {
+		err = c.startVerify(verifier.Options{OrphansOnly: true, Treat: true}, nil)
+		for err == nil {
+			rep := c.verifyReport(ctx, maxWaitVerb)
+			if rep.State == "done" {
+				break
+			}
+			if rep.State != "running" {
+				err = fmt.Errorf("orphans: %s %s", rep.State, rep.Error)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		return // it goes on with the next start
+	}
+	state := "done"
+	if err != nil {
+		state = "failed"
+	}
+	if _, err := c.n.endRestore(ctx, c, state, err); err != nil {
+		c.log.Warn("restoration not ended in good order", "err", err)
+	}
+}
+
+// endRestore notes the outcome and disconnects.
+func (n *Node) endRestore(ctx context.Context, c *Connection, state string, cause error) (any, error) {
+	e := &endedRestore{report: c.restoreReport(state, cause), over: make(chan struct{})}
+	n.restores.mu.Lock()
+	if n.restores.ended == nil {
+		n.restores.ended = map[int]*endedRestore{}
+	}
+	if before := n.restores.ended[e.report.ID]; before != nil {
+		n.restores.mu.Unlock()
+		return before.report, nil // it is ending
+	}
+	n.restores.ended[e.report.ID] = e
+	delete(n.restores.ended, e.report.ID-maxRestores)
+	n.restores.mu.Unlock()
+	defer close(e.over)
+	c.log.Info("restoration ended", "set", e.report.Set, "state", state, "files", e.report.Files, "bytes", e.report.Bytes, "err", cause)
+	err := n.Disconnect(context.WithoutCancel(ctx), c.ID)
+	if ce := new(control.Error); errors.As(err, &ce) && ce.Code == control.NotFound {
+		err = nil // somebody else ended it
+	}
+	return e.report, err
+}
+
+// dropRestores ends what is left of earlier restorations of the same set from the same
+// machine: it may have been unreachable when it ended.
+func (n *Node) dropRestores(ctx context.Context, info *joinInfo) error {
+	if !info.Restore {
+		return nil
+	}
+	var left []joinInfo
+	n.state.read(func(d *stateData) {
+		for key, old := range d.Replicas {
+			if old.Restore && old.Source == info.Source && old.Set == info.Set && key != info.key() {
+				left = append(left, old)
+			}
+		}
+	})
+	for _, old := range left {
+		n.mu.Lock()
+		r := n.replicas[old.key()]
+		n.mu.Unlock()
+		if r != nil {
+			r.stop()
+			r.drop(ctx)
+		}
+		if err := n.state.update(func(d *stateData) { delete(d.Replicas, old.key()) }); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(n.stateDir(&old)); err != nil {
+			return fmt.Errorf("drop an earlier restoration: %w", err)
+		}
+	}
+	return nil
+}
