@@ -111,7 +111,9 @@ func (a *Applier) open() (err error) {
 			return err
 		}
 		a.trees[r.Tree] = t
-		t.findStage(&a.at)
+		if err = t.findStage(&a.at); err != nil {
+			return fmt.Errorf("open applier: %w", err)
+		}
 	}
 	if err = a.openState(); err != nil {
 		return err

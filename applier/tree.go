@@ -84,14 +84,19 @@ func (t *tree) stage(at *fsx.At, keep func() error) (int, error) {
 }
 
 // findStage opens a staging directory left by an earlier run, if there is one.
-func (t *tree) findStage(at *fsx.At) {
+func (t *tree) findStage(at *fsx.At) error {
 	dir, name := t.parentFD, t.stageName
 	if dir < 0 {
 		dir, name = t.fd, insideStage
 	}
-	if fd, err := at.Open(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0); err == nil {
+	fd, err := at.Open(dir, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	switch {
+	case err == nil:
 		t.stageFD = fd
+	case !errors.Is(err, unix.ENOENT): // it may hold content that a restart needs
+		return fmt.Errorf("staging directory of %s: %w", t.Path, err)
 	}
+	return nil
 }
 
 // dropStage removes the staging directory if it is empty.
