@@ -35,6 +35,7 @@ func init() { // not in the declaration: HELP reads the table
 		"LIMIT BANDWIDTH": (*Interp).limitBandwidth, "SCHEDULE CLEAR": (*Interp).schedule, "SCHEDULE DISABLE": (*Interp).schedule,
 		"SCHEDULE ENABLE": (*Interp).schedule, "SCHEDULE END": (*Interp).schedule, "SCHEDULE START": (*Interp).schedule, "SCHEDULE WINDOW": (*Interp).schedule,
 		"VERIFY": (*Interp).verify, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
+		"RESTORE": (*Interp).restore, "WAITONRESTORE": (*Interp).waitOnRestore,
 		"WAIT": (*Interp).wait, "WRITE": (*Interp).write,
 	}
 }
@@ -51,5 +52,4 @@ var later = map[string]string{
 	"CONNECT TDU": laterStats, "DTSTAT": laterStats, "STATSLOG START": laterStats, "STATSLOG STATUS": laterStats, "STATSLOG STOP": laterStats,
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
 	"QUEUETASK": "run the program by hand after: settle CON", "SCRIPT ADD": "run the script by hand after: waitonmirror CON",
-	"RESTORE": "connect the other way round", "WAITONRESTORE": "connect the other way round",
 }

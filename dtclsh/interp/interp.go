@@ -44,20 +44,21 @@ type Config struct {
 
 // Interp runs statements one after another; it is for one goroutine.
 type Interp struct {
-	cfg     Config
-	vars    map[string]Value // by lower-case name
-	local   map[string]Value // settings of the shell, by lower-case name
-	clients map[string]Client
-	source  string             // address of the current source; "" is the home node
-	chosen  bool               // SOURCE was given
-	name    string             // of the current source, "" before it was asked
-	target  string             // current target
-	monitor string             // current monitor
-	set     string             // current replication set
-	exit    *int64             // status given to EXIT
-	edits   map[string]*edited // sets changed or looked at here, by key
-	last    Value
-	failed  int // statements that failed
+	cfg      Config
+	vars     map[string]Value // by lower-case name
+	local    map[string]Value // settings of the shell, by lower-case name
+	clients  map[string]Client
+	source   string             // address of the current source; "" is the home node
+	chosen   bool               // SOURCE was given
+	name     string             // of the current source, "" before it was asked
+	target   string             // current target
+	monitor  string             // current monitor
+	set      string             // current replication set
+	restores map[int]string     // numbers of restorations begun here, and where they run
+	exit     *int64             // status given to EXIT
+	edits    map[string]*edited // sets changed or looked at here, by key
+	last     Value
+	failed   int // statements that failed
 }
 
 // edited is a replication set as the session has it.
