@@ -3,20 +3,26 @@ package node
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"understudy/control"
+	"understudy/internal/testfuse"
 )
 
 // protect replicates a directory of the source to the target.
-func (s *stage) protect() (dir, replica string) {
+func (s *stage) protect(capture string) (dir, replica string) {
 	s.t.Helper()
 	dir, replica = filepath.Join(s.base, "tree"), filepath.Join(s.base, "replica")
 	must(s.t, os.Mkdir(dir, 0o755))
+	if capture == "stacked" {
+		testfuse.Watchdog(s.t, dir, 5*time.Minute)
+		s.source.mustAsk("mount", control.DirRequest{Dir: dir}, nil)
+	}
 	s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
-		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: replica}, Capture: "inotify"}, nil)
+		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: replica}, Capture: capture}, nil)
 	waitFor(s.t, "the replica to be usable", func() bool {
 		r := s.target.status().Replicas
 		return len(r) == 1 && r[0].Usable
@@ -46,7 +52,7 @@ func TestReturningSourceIsRefused(t *testing.T) {
 	for _, reboot := range []bool{false, true} {
 		t.Run(map[bool]string{false: "was alive", true: "restarted"}[reboot], func(t *testing.T) {
 			s := newStage(t)
-			dir, replica := s.protect()
+			dir, replica := s.protect("inotify")
 			must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
 			s.arrived(filepath.Join(replica, "a"), "old")
 			s.monitor(nil, s.fast(s.source4()))
@@ -86,13 +92,16 @@ func TestReturningSourceIsRefused(t *testing.T) {
 // applied before the addresses are added.
 func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
 	s := newStage(t)
-	dir, replica := s.protect()
+	dir, replica := s.protect("stacked")
 	s.monitor(nil, s.address(s.source4(), time.Second, 4, "both"))
 	s.watching()
 	s.target.mustAsk("target", control.PauseRequest{Source: "indy", Pause: true}, nil)
 	must(t, os.WriteFile(filepath.Join(dir, "late"), []byte("received, not applied"), 0o600))
 	waitFor(t, "the target to have received it", func() bool { return s.target.status().Replicas[0].QueuedOps > 0 })
-	waitFor(t, "the source to have sent all", func() bool { return s.source.status().Connections[0].TargetState == "Paused" })
+	waitFor(t, "the source to have sent all", func() bool {
+		c, r := s.source.status().Connections[0], s.target.status().Replicas[0]
+		return r.AppliedOp+r.QueuedOps >= c.CapturedOp
+	})
 	if _, err := os.Stat(filepath.Join(replica, "late")); err == nil {
 		t.Fatal("it was applied while applying was paused")
 	}
@@ -107,15 +116,17 @@ func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
 // a person who forces it.
 func TestUnusableDataNeedsForce(t *testing.T) {
 	s := newStage(t)
-	dir, _ := s.protect()
-	s.target.mustAsk("target", control.PauseRequest{Source: "indy", Pause: true}, nil)
-	must(t, os.WriteFile(filepath.Join(dir, "b"), make([]byte, 1<<20), 0o600))
-	id := s.source.status().Connections[0].ID
-	s.target.mustAsk("target", control.PauseRequest{Source: "indy"}, nil)
-	s.source.mustAsk("disconnect", control.IDRequest{ID: id}, nil)
+	dir := filepath.Join(s.base, "tree")
+	must(t, os.Mkdir(dir, 0o755))
+	for i := range 5000 {
+		must(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), []byte("x"), 0o600))
+	}
 	s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
-		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: filepath.Join(s.base, "replica")}, Capture: "inotify", Adopt: true, Mirror: "none"}, nil)
-	waitFor(t, "the replica", func() bool { r := s.target.status().Replicas; return len(r) == 1 && !r[0].Usable })
+		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: filepath.Join(s.base, "replica")}, Capture: "inotify"}, nil)
+	s.source.kill()
+	if r := s.target.status().Replicas; len(r) != 1 || r[0].Usable {
+		t.Fatalf("the mirror ended too soon for this test: %+v", r)
+	}
 	s.monitor(nil, s.fast(s.source4()))
 	s.watching()
 	s.b.Die(hostSource)
