@@ -91,6 +91,7 @@ func (r *rig) damageOne(i int, rng *rand.Rand) {
 func TestDamagedFilesHeal(t *testing.T) {
 	r := protectedRig(t)
 	r.settled("before")
+	defer r.asleep(r.levels())
 	seed := uint64(411)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	n := scaled(42, 2000)

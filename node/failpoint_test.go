@@ -2,22 +2,12 @@ package node
 
 import (
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
 	"understudy/control"
 	"understudy/internal/failpoint"
 )
-
-// startArmed starts the daemon so that it ends with SIGKILL at the hit of p after so
-// many, or breaks what a plant names. With a point armed it counts as ready at once.
-func (m *machine) startArmed(what string) {
-	m.t.Helper()
-	must(m.t, os.Setenv(failpoint.Env, what))
-	defer os.Unsetenv(failpoint.Env)
-	m.start()
-}
 
 // endsAtPoint restarts the machine whose process reaches p and waits until it ended
 // there, under load, and is started again.

@@ -205,6 +205,7 @@ func TestSessionResumesWithoutTarget(t *testing.T) {
 func TestKilledSourceWhileMirroring(t *testing.T) {
 	r := heldRig(t)
 	defer r.end()
+	defer r.asleep(r.levels())
 	do(exercise.Job{Kind: "stress", Dir: r.dir, Seed: 71, Workers: 2, Ops: 6000}, t, false)
 	r.settled("before")
 	rng := rand.New(rand.NewPCG(71, 72))

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,6 +72,7 @@ type machine struct {
 	d   *testnode.Daemon
 	ctl *control.Client
 	ns  *testnode.Namespace // nil: that of the test
+	env []string            // added to that of the test
 }
 
 // newRig starts both daemons with empty state.
@@ -82,6 +84,12 @@ func newRig(t testing.TB, change func(source, target *Config)) *rig {
 // newRigOn is newRig with source and target on the ends A and B of a wire; nil: on this
 // machine's own network.
 func newRigOn(t testing.TB, w *testnode.Wire, change func(source, target *Config)) *rig {
+	t.Helper()
+	return newRigWith(t, w, change)
+}
+
+// newRigWith is newRigOn with something added to the daemons' environment.
+func newRigWith(t testing.TB, w *testnode.Wire, change func(source, target *Config), env ...string) *rig {
 	t.Helper()
 	needRoot(t)
 	base, err := os.MkdirTemp("", "understudy-test-")
@@ -96,7 +104,7 @@ func newRigOn(t testing.TB, w *testnode.Wire, change func(source, target *Config
 		change(&source, &target)
 	}
 	testnode.Pair(t, testnode.Home{Name: source.Name, Data: source.Data}, testnode.Home{Name: target.Name, Data: target.Data})
-	r.target, r.source = &machine{t: t, cfg: target}, &machine{t: t, cfg: source}
+	r.target, r.source = &machine{t: t, cfg: target, env: env}, &machine{t: t, cfg: source, env: env}
 	if w != nil {
 		r.source.ns, r.target.ns = w.A, w.B
 		r.source.cfg.Listen, r.target.cfg.Listen = "0.0.0.0:6320", "0.0.0.0:6320"
@@ -113,7 +121,7 @@ func newRigOn(t testing.TB, w *testnode.Wire, change func(source, target *Config
 
 func machineConfig(base, name string) Config {
 	cfg := DefaultConfig()
-	cfg.Name, cfg.Data, cfg.Listen = name, filepath.Join(base, name), "127.0.0.1:0"
+	cfg.Name, cfg.Data, cfg.Listen = name, filepath.Join(base, name), testnode.Loopback()+":0"
 	cfg.NetworkRetry = 100 * time.Millisecond
 	return cfg
 }
@@ -121,8 +129,19 @@ func machineConfig(base, name string) Config {
 // start runs the daemon, from the second time on at the address of the first.
 func (m *machine) start() {
 	m.t.Helper()
+	m.startArmed("")
+}
+
+// startArmed starts the daemon so that it ends with SIGKILL at the hit of p after so
+// many, or breaks what a plant names. With a point armed it counts as ready at once.
+func (m *machine) startArmed(what string) {
+	m.t.Helper()
 	m.closeControl()
-	m.d = testnode.StartIn(m.t, m.ns, m.cfg.Name, m.cfg)
+	env := m.env
+	if what != "" {
+		env = append(slices.Clone(env), failpoint.Env+"="+what)
+	}
+	m.d = testnode.StartIn(m.t, m.ns, m.cfg.Name, m.cfg, env...)
 	m.cfg.Listen = m.d.Addr()
 }
 
@@ -355,6 +374,7 @@ func TestKilledTargetWhileMirroring(t *testing.T) {
 func TestKilledSourceHeals(t *testing.T) {
 	r := protectedRig(t)
 	r.settled("before")
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(31, 32))
 	for i := range scaled(20, 300) {
 		epoch := r.connection().Epoch
@@ -384,6 +404,7 @@ func (r *rig) killSource(rng *rand.Rand, i int) {
 // TestKilledBothHeal: both daemons are killed at once and started in either order.
 func TestKilledBothHeal(t *testing.T) {
 	r := protectedRig(t)
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(41, 42))
 	for i := range scaled(20, 300) {
 		stop := r.load(mixedLoad(i), true)

@@ -125,6 +125,7 @@ func TestFailingLineWhileMirroring(t *testing.T) {
 func TestDamagedBytesAreNeverApplied(t *testing.T) {
 	r, p := proxiedRig(t, 71)
 	r.settled("before")
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(71, 72))
 	for i := range scaled(8, 400) {
 		stop := r.load(exercise.Job{Kind: "rate", Seed: int64(i), Ops: 1000}, false)
@@ -146,6 +147,7 @@ func TestFullQueueNeverStopsApplications(t *testing.T) {
 	r.mount()
 	r.connect()
 	r.usable()
+	r.settled("before")
 	before := r.connection()
 	quiet := r.writeTimes(2000)
 	r.source.mustAsk("transmission", control.PauseRequest{ID: r.id, Pause: true}, nil)

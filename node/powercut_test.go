@@ -50,8 +50,7 @@ func newCutRig(t *testing.T, fs, name string, before func(dir string), change fu
 	store := powercut.NewStore(t, time.Duration(scaled(15, 300))*time.Minute)
 	c := &cutRig{disk: store.Disk(fs, name, 1<<30), boots: store.Path("boot_id")}
 	c.reboot(t)
-	t.Setenv(bootEnv, c.boots)
-	c.rig = newRig(t, func(source, target *Config) {
+	c.rig = newRigWith(t, nil, func(source, target *Config) {
 		cut := target
 		if name == "indy" {
 			cut = source
@@ -60,7 +59,7 @@ func newCutRig(t *testing.T, fs, name string, before func(dir string), change fu
 		if change != nil {
 			change(cut)
 		}
-	})
+	}, bootEnv+"="+c.boots)
 	if name == "indy" {
 		c.dir = filepath.Join(c.disk.At(), "tree")
 		must(t, os.Mkdir(c.dir, 0o755))
@@ -178,9 +177,7 @@ func (c *cutRig) cutTargetAt(arm string, i int) {
 	c.t.Helper()
 	c.target.closeControl()
 	c.target.d.Stop()
-	must(c.t, os.Setenv(failpoint.Env, arm))
-	c.target.start()
-	must(c.t, os.Unsetenv(failpoint.Env))
+	c.target.startArmed(arm)
 	stop := c.load(mixedLoad(i/2), false)
 	waitFor(c.t, "the target's end at "+arm, func() bool { return unix.Kill(c.target.d.PID(), 0) != nil })
 	c.targetWakesUp(c.snapshot())

@@ -77,6 +77,7 @@ func TestQueueDiskFilledByOthers(t *testing.T) {
 	r.mount()
 	r.connect()
 	r.usable()
+	defer r.asleep(r.levels())
 	for round := range 2 {
 		stop := r.load(exercise.Job{Kind: "rate", Seed: int64(round), Ops: 2000}, false)
 		free := fillDisk(t, r.source.cfg.Data, 24<<20)
@@ -102,6 +103,7 @@ func TestFullTargetFillsTheSource(t *testing.T) {
 	r.mount()
 	r.connect()
 	r.usable()
+	defer r.asleep(r.levels())
 	before := r.connection().Epoch
 	r.target.mustAsk("target", control.PauseRequest{Pause: true}, nil)
 	for range 6 { // 24 MB: more than the target takes, less than the source

@@ -94,8 +94,9 @@ func Start(t testing.TB, name string, settings any) *Daemon {
 	return StartIn(t, nil, name, settings)
 }
 
-// StartIn is Start in a network namespace; nil is the caller's own.
-func StartIn(t testing.TB, ns *Namespace, name string, settings any) *Daemon {
+// StartIn is Start in a network namespace, nil is the caller's own, with what env adds to
+// the environment.
+func StartIn(t testing.TB, ns *Namespace, name string, settings any, env ...string) *Daemon {
 	t.Helper()
 	raw, err := json.Marshal(settings)
 	if err != nil {
@@ -103,7 +104,7 @@ func StartIn(t testing.TB, ns *Namespace, name string, settings any) *Daemon {
 	}
 	d := &Daemon{t: t, name: name, lines: make(chan string, 16), ended: make(chan error, 1), log: new(tail)}
 	d.cmd = exec.Command(os.Args[0])
-	d.cmd.Env = append(os.Environ(), childEnv+"="+string(raw))
+	d.cmd.Env = append(append(os.Environ(), childEnv+"="+string(raw)), env...)
 	d.cmd.Dir, d.cmd.Stderr = "/", d.log
 	if d.in, err = d.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
