@@ -105,7 +105,7 @@ docs/shell.md promises exit codes and JSON fields.`,
 	f.BoolVar(&o.json, "json", false, "every answer one JSON object or array")
 	f.BoolVar(&o.stop, "stop-on-error", false, "a failing statement ends the script")
 	f.BoolVar(&o.strict, "strict", false, "unknown options of commands are errors")
-	f.BoolVarP(&o.interactive, "interactive", "i", false, "prompt even if the input is no terminal")
+	f.BoolVarP(&o.interactive, "interactive", "i", false, "prompt, even if the input is no terminal; the prompt is bare")
 	f.BoolVarP(&o.fullScreen, "text-client", "t", false, "full screen: connections, messages and a command line")
 	f.BoolVar(&o.check, "check", false, "parse the script, run nothing")
 	return cmd
@@ -125,12 +125,12 @@ func session(ctx context.Context, o options, in io.Reader, out, errOut io.Writer
 	cfg := interp.Config{Dial: d.dial, Login: d.login, Forget: d.forget, Out: out, Err: errOut, JSON: o.json, StopOnError: o.stop, Strict: o.strict,
 		Interactive: prompt, Color: screen && !o.json && os.Getenv("NO_COLOR") == "", Getenv: os.Getenv}
 	if prompt && screen {
-		cfg.Progress = progress(out)
+		cfg.Progress = console.Progress(out.(*os.File))
 	}
 	sh := interp.New(cfg)
 	defer sh.Close()
 	if prompt {
-		err := atPrompt(ctx, sh, in, out)
+		err := atPrompt(ctx, sh, in, out, !o.interactive)
 		if status, given := sh.ExitStatus(); given {
 			return int(status), err
 		}
@@ -173,26 +173,15 @@ func scriptText(o options, in io.Reader) (string, error) {
 	return string(raw), nil
 }
 
-func atPrompt(ctx context.Context, sh *interp.Interp, in io.Reader, out io.Writer) error {
+func atPrompt(ctx context.Context, sh *interp.Interp, in io.Reader, out io.Writer, named bool) error {
 	var r console.Reader
 	if isTerminal(in) && isTerminal(out) {
 		r = console.NewTerminal(console.HistoryFile(os.Getenv), console.NewCompleter(sh).Complete)
 	} else {
 		r = console.NewPlain(in, out)
 	}
-	err := console.Run(ctx, sh, r, out)
+	err := console.Run(ctx, sh, r, out, named)
 	return errors.Join(err, r.Close())
-}
-
-// progress draws over one line of the terminal.
-func progress(out io.Writer) func(string) {
-	return func(line string) {
-		const widest = 120
-		if len(line) > widest {
-			line = line[:widest]
-		}
-		fmt.Fprintf(out, "\r\x1b[K%s", line)
-	}
 }
 
 func isTerminal(v any) bool {

@@ -79,11 +79,18 @@ func makeKey(data, file string) error {
 
 // startNode runs a node until the script ends.
 func startNode(env *testscript.Env, data, name string) *node.Node {
+	n, stop := runNode(env.T(), data, name, "127.0.0.1:0")
+	env.Defer(stop)
+	return n
+}
+
+// runNode runs a node until stop is called.
+func runNode(t interface{ Fatal(...any) }, data, name, listen string) (n *node.Node, stop func()) {
 	cfg := node.DefaultConfig()
-	cfg.Name, cfg.Data, cfg.Listen = name, data, "127.0.0.1:0"
+	cfg.Name, cfg.Data, cfg.Listen = name, data, listen
 	n, err := node.Open(cfg, slog.New(slog.DiscardHandler))
 	if err != nil {
-		env.T().Fatal(err)
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -91,15 +98,14 @@ func startNode(env *testscript.Env, data, name string) *node.Node {
 	select {
 	case <-n.Ready():
 	case err := <-done:
-		env.T().Fatal(err)
+		t.Fatal(err)
 	case <-time.After(time.Minute):
-		env.T().Fatal(name, "does not start")
+		t.Fatal(name, "does not start")
 	}
-	env.Defer(func() {
+	return n, func() {
 		cancel()
 		if err := <-done; err != nil {
-			env.T().Log(name, "stopped:", err)
+			t.Fatal(name, "stopped:", err)
 		}
-	})
-	return n
+	}
 }

@@ -30,12 +30,12 @@ const (
 )
 
 // Run reads statements and runs them until EXIT, the end of the input, or the end of
-// ctx.
-func Run(ctx context.Context, in *interp.Interp, r Reader, out io.Writer) error {
+// ctx. The prompt begins with the current source if named says so.
+func Run(ctx context.Context, in *interp.Interp, r Reader, out io.Writer, named bool) error {
 	text := ""
 	for ctx.Err() == nil {
 		ask := prompt
-		if name := in.SourceName(); name != "" {
+		if name := in.SourceName(); named && name != "" {
 			ask = name + " " + prompt
 		}
 		if text != "" {

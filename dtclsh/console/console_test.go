@@ -91,3 +91,11 @@ func TestComplete(t *testing.T) {
 		}
 	}
 }
+
+func TestProgressFits(t *testing.T) {
+	for text, want := range map[string]string{"short": "short", "too long for it": "too long", "a\x1b[2Jb": "a?[2Jb", "äöüäöüäöü": "äöüäöüäö", "": ""} {
+		if got := fit(text, 8); got != want {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
