@@ -296,6 +296,7 @@ type proxy struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	down  bool
+	came  int // connections so far
 	work  sync.WaitGroup
 }
 
@@ -321,6 +322,9 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
+		p.mu.Lock()
+		p.came++
+		p.mu.Unlock()
 		b, err := net.Dial("tcp", p.target)
 		if err != nil {
 			a.Close()
