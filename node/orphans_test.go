@@ -53,7 +53,7 @@ func litter(t testing.TB, replica, outside string, n int) {
 	}
 }
 
-// TestOrphansAreOnlyWhatTheSourceLacks (G28): orphans are removed while the source
+// TestOrphansAreOnlyWhatTheSourceLacks (G37): orphans are removed while the source
 // changes, and while the search is stopped, the line is held and either machine is
 // restarted. Never is anything of the source's removed, nor anything outside the target
 // path.
@@ -110,7 +110,7 @@ func (n *Node) stopVerifyOf(t testing.TB, id int) {
 	must(t, err)
 }
 
-// TestOrphansAreMoved (G28): with their paths, only those old enough, and what the rules
+// TestOrphansAreMoved (G37): with their paths, only those old enough, and what the rules
 // exclude stays.
 func TestOrphansAreMoved(t *testing.T) {
 	needRoot(t)
@@ -149,7 +149,7 @@ func TestOrphansAreMoved(t *testing.T) {
 	}
 }
 
-// TestOrphansNeedTheSourceDirectory (G28): where the source's directory is missing, or
+// TestOrphansNeedTheSourceDirectory (G37): where the source's directory is missing, or
 // another one has its place, nothing is compared and nothing removed.
 func TestOrphansNeedTheSourceDirectory(t *testing.T) {
 	p := newPair(t, false)

@@ -73,7 +73,7 @@ func empty(t testing.TB, dir string) {
 	}
 }
 
-// TestRestoreToABlankSource (G29): everything comes back, equal in everything, also when
+// TestRestoreToABlankSource (G38): everything comes back, equal in everything, also when
 // either machine is restarted in between.
 func TestRestoreToABlankSource(t *testing.T) {
 	needRoot(t)
@@ -103,7 +103,7 @@ func TestRestoreToABlankSource(t *testing.T) {
 	}
 }
 
-// TestRestoreKeepsWhatIsNewer (G29): what is newer on the source stays, unless it is to be
+// TestRestoreKeepsWhatIsNewer (G38): what is newer on the source stays, unless it is to be
 // overwritten; with Missing whatever is there stays; orphans go only where asked for.
 func TestRestoreKeepsWhatIsNewer(t *testing.T) {
 	needRoot(t)

@@ -224,7 +224,7 @@ var plants = []planted{
 	{"p/dirxattr", "xattrs", func(p string) error { return unix.Setxattr(p, "user.d", []byte("1"), 0) }},
 }
 
-// TestVerifyFindsEachPlantedDifference (G27): each of the kinds is found and named, and
+// TestVerifyFindsEachPlantedDifference (G36): each of the kinds is found and named, and
 // nothing else, while 500 changes a second run beside.
 func TestVerifyFindsEachPlantedDifference(t *testing.T) {
 	needRoot(t)
