@@ -111,9 +111,7 @@ func (a *Applier) open() (err error) {
 			return err
 		}
 		a.trees[r.Tree] = t
-		if err = t.findStage(&a.at); err != nil {
-			return fmt.Errorf("open applier: %w", err)
-		}
+		_ = t.findStage(&a.at) // Recover, which needs it, tries again
 	}
 	if err = a.openState(); err != nil {
 		return err

@@ -50,6 +50,9 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 			return nil
 		}
 		rw.restart()
+		if err := a.findStages(); err != nil {
+			return err
+		}
 		return rw.run()
 	})
 	failpoint.Hit(failpoint.RewindAfter)
@@ -134,6 +137,19 @@ func (a *Applier) readTouched(ctx context.Context, rw *rewind, frames iter.Seq2[
 		rw.full = true
 	}
 	a.pos.Until = max(a.pos.Until, until, high)
+	return nil
+}
+
+// findStages opens the staging directories that are there: what a restart needs may be
+// in them.
+func (a *Applier) findStages() error {
+	for _, t := range a.trees {
+		if t.stageFD < 0 {
+			if err := t.findStage(&a.at); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
