@@ -127,6 +127,9 @@ func (in *Interp) each(ctx context.Context, c *syntax.Call, do func(con control.
 }
 
 func (in *Interp) disconnect(ctx context.Context, c *syntax.Call) (answer, error) {
+	if done, err := in.stopRestore(ctx, c); done || err != nil {
+		return ok(), err
+	}
 	return in.each(ctx, c, func(con control.Connection) error {
 		return in.ask(ctx, "disconnect", control.IDRequest{ID: con.ID}, nil)
 	})

@@ -163,3 +163,22 @@ func (in *Interp) restoredBy(ctx context.Context, id int) (rep control.Restore, 
 		in.progress(fmt.Sprintf("restoring %s to %s: %d files, %d bytes sent", rep.Set, rep.To, rep.Files, rep.Bytes))
 	}
 }
+
+// stopRestore is DISCONNECT of a restoration that this shell began: it ends, if it has not
+// ended by itself.
+func (in *Interp) stopRestore(ctx context.Context, c *syntax.Call) (done bool, err error) {
+	s, _, err := in.arg(c, "con")
+	if err != nil {
+		return false, err
+	}
+	id, _ := plain(s).Int()
+	address, known := in.restores[int(id)]
+	if !known {
+		return false, nil
+	}
+	holder, err := in.dial(ctx, address)
+	if err == nil {
+		err = in.askOn(ctx, holder, "restore", control.RestoreRequest{Action: "stop", ID: int(id)}, nil)
+	}
+	return true, err
+}

@@ -126,7 +126,7 @@ var Commands = []Command{
 	{Name: "REPSET USE", Forms: []string{"REPSET USE <repset:set>"}, Level: control.Monitor, Codes: noSet, Help: "choose the set that the next commands mean", Example: "repset use payroll"},
 	{Name: "RESTORE", Forms: []string{"RESTORE <repset:set> FROM <target:machine> {ORIGINAL <original:machine> | TO <machine:machine> | " + mapFlags + " | USETARGETDB | USESOURCEDB | RESTOREREPSET | NORESTOREREPSET | OVERWRITE | NOOVERWRITE | NEWER | CHECKSUM | ORPHANS | <flag:flag>}"}, Level: control.Admin,
 		Help: "copy data from the target back to the source", Returns: "the number of the restoration, for WAITONRESTORE",
-		Note: "The connection must be disconnected, and a mount over the directory ended. What is newer on the receiving side stays; OVERWRITE replaces it, NOOVERWRITE sends only what is missing. The rules are those of the source's set, or with USETARGETDB, or if it has none, those of the copy on the target; RESTOREREPSET stores that copy on the source. The restoration ends by itself.",
+		Note:  "The connection must be disconnected, and a mount over the directory ended. What is newer on the receiving side stays; OVERWRITE replaces it, NOOVERWRITE sends only what is missing. The rules are those of the source's set, or with USETARGETDB, or if it has none, those of the copy on the target; RESTOREREPSET stores that copy on the source. The restoration ends by itself.",
 		Codes: noSet, Example: "$r = restore payroll from orion usetargetdb newer, checksum"},
 	{Name: "RESUMETARGET", Forms: []string{"RESUMETARGET <target:machine> [FROM <source:machine>]"}, Aliases: []string{"RESUME TARGET"}, Level: control.Admin,
 		Help: "let a paused target apply again", Example: "resumetarget orion"},
