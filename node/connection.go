@@ -100,7 +100,13 @@ func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Conne
 
 // checkRoots refuses roots that are not there, and a set that holds this machine's queue.
 func (n *Node) checkRoots(c *ConnectionConfig, rules *repset.Rules) error {
-	for _, r := range rules.Roots() {
+	for _, r := range n.roots(rules) {
+		n.mu.Lock()
+		captured := n.captures[r] != nil
+		n.mu.Unlock()
+		if captured {
+			continue // checked when it was mounted
+		}
 		if err := realDir(r); err != nil {
 			return control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
 		}
@@ -115,7 +121,7 @@ func (n *Node) checkRoots(c *ConnectionConfig, rules *repset.Rules) error {
 // mapRoots says where each root of the set goes, and refuses loops and overlaps that
 // can be known here.
 func (n *Node) mapRoots(c *ConnectionConfig, rules *repset.Rules) ([]repset.Pair, error) {
-	roots := rules.Roots()
+	roots := n.roots(rules)
 	var m repset.Mapping = repset.Exact{}
 	switch {
 	case c.Base != "":

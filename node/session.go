@@ -121,8 +121,10 @@ func (s *session) findCaptures() error {
 	defer n.mu.Unlock()
 	for _, p := range c.pairs {
 		root := p.From
-		if err := realDir(root); err != nil {
-			return err
+		if n.captures[root] == nil { // what is captured was checked then
+			if err := realDir(root); err != nil {
+				return err
+			}
 		}
 		cap, err := n.chooseTree(root, c)
 		if err != nil {

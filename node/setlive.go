@@ -77,7 +77,7 @@ func (c *Connection) changeRules(set repset.Set, rules *repset.Rules) (note stri
 	switch {
 	case slices.Equal(before.Rules(), rules.Rules()):
 		return ""
-	case !slices.Equal(before.Roots(), rules.Roots()):
+	case !slices.Equal(c.n.roots(before), c.n.roots(rules)):
 		return fmt.Sprintf("connection %d to %s goes on with the old rules, since the directories are others: disconnect it and connect it again", c.ID, c.cfg.Target)
 	}
 	c.mu.Lock()
@@ -182,15 +182,20 @@ func (s *session) calculate(ctx context.Context) error {
 // measure walks what the rules select, or with CalculateByVolume asks the volumes what
 // they use: at once, and too much where a set is only a part of them (B5.57).
 func (n *Node) measure(ctx context.Context, rules *repset.Rules) (repset.Size, error) {
+	places, done, err := n.beneath(n.roots(rules))
+	defer done()
+	if err != nil {
+		return repset.Size{}, err
+	}
 	if !n.conf().CalculateByVolume {
-		return repset.Measure(ctx, rules, nil)
+		return repset.Measure(ctx, rules, places, nil)
 	}
 	var sz repset.Size
 	seen := map[unix.Fsid]bool{}
-	for _, root := range rules.Roots() {
+	for _, p := range places {
 		var st unix.Statfs_t
-		if err := unix.Statfs(root, &st); err != nil {
-			return sz, control.Errorf(control.BadRequest, "", "measure %s: %v", root, err)
+		if err := unix.Statfs(p.At, &st); err != nil {
+			return sz, control.Errorf(control.BadRequest, "", "measure %s: %v", p.Root, err)
 		}
 		if !seen[st.Fsid] {
 			seen[st.Fsid] = true

@@ -28,19 +28,24 @@ const (
 	measureLinks = 1 << 20
 )
 
-// Measure walks what the rules select. It does not follow links, does not leave the
-// file system of a root, and ends early with the cause of ctx. progress, which may be
-// nil, is called from the same goroutine now and then and at the end. A root that is
-// not there is an error; what vanishes or is refused below it is not.
-func Measure(ctx context.Context, rules *Rules, progress func(Size)) (Size, error) {
+// Place is a root directory of a set and the path by which it is read: the same, or one
+// that leads beneath a mount.
+type Place struct{ Root, At string }
+
+// Measure walks what the rules select below places, which are the roots of the rules. It
+// does not follow links, does not leave the file system of a root, and ends early with
+// the cause of ctx. progress, which may be nil, is called from the same goroutine now and
+// then and at the end. A root that is not there is an error; what vanishes or is refused
+// below it is not.
+func Measure(ctx context.Context, rules *Rules, places []Place, progress func(Size)) (Size, error) {
 	m := measurer{ctx: ctx, rules: rules, progress: progress, links: map[fileKey]struct{}{}}
-	for _, root := range rules.Roots() {
-		st, err := os.Lstat(root)
+	for _, p := range places {
+		st, err := os.Stat(p.At)
 		if err != nil {
 			return m.size, fmt.Errorf("measure: %w", err)
 		}
-		if err := m.root(root, st); err != nil {
-			return m.size, fmt.Errorf("measure %s: %w", root, err)
+		if err := m.root(p, st); err != nil {
+			return m.size, fmt.Errorf("measure %s: %w", p.Root, err)
 		}
 	}
 	m.report()
@@ -65,13 +70,13 @@ func (m *measurer) report() {
 	m.seen = 0
 }
 
-func (m *measurer) root(root string, st fs.FileInfo) error {
+func (m *measurer) root(root Place, st fs.FileInfo) error {
 	dev := uint64(0)
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		dev = uint64(sys.Dev)
 	}
 	m.size.Dirs++
-	pending := []string{root} // directories yet to be read; depth first keeps it short
+	pending := []Place{root} // directories yet to be read; depth first keeps it short
 	for len(pending) > 0 {
 		dir := pending[len(pending)-1]
 		found, err := m.dir(dir, dev)
@@ -84,14 +89,14 @@ func (m *measurer) root(root string, st fs.FileInfo) error {
 }
 
 // dir counts what stands in one directory and returns the directories to read next.
-func (m *measurer) dir(dir string, dev uint64) ([]string, error) {
-	f, err := os.Open(dir)
+func (m *measurer) dir(dir Place, dev uint64) ([]Place, error) {
+	f, err := os.Open(dir.At)
 	if err != nil {
 		m.lost(err)
 		return nil, nil
 	}
 	defer f.Close()
-	var below []string
+	var below []Place
 	for {
 		entries, err := f.ReadDir(measureStep)
 		for _, e := range entries {
@@ -100,9 +105,9 @@ func (m *measurer) dir(dir string, dev uint64) ([]string, error) {
 					return nil, context.Cause(m.ctx)
 				}
 			}
-			p := path.Join(dir, e.Name())
+			p := path.Join(dir.Root, e.Name())
 			if m.entry(p, e, dev) {
-				below = append(below, p)
+				below = append(below, Place{p, path.Join(dir.At, e.Name())})
 			}
 		}
 		if m.ctx.Err() != nil {

@@ -20,6 +20,31 @@ func write(t *testing.T, path string, n int) {
 	}
 }
 
+// here are the roots of r, read where they are.
+func here(r *Rules) (out []Place) {
+	for _, root := range r.Roots() {
+		out = append(out, Place{root, root})
+	}
+	return out
+}
+
+func measureAll(t *testing.T, r *Rules) (Size, error) {
+	t.Helper()
+	return Measure(t.Context(), r, here(r), nil)
+}
+
+// TestMeasureElsewhere reads a root by another path, as beneath a mount.
+func TestMeasureElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/at/one", 10)
+	write(t, dir+"/at/sub/two", 5)
+	r := mustCompile(t, dir+"/root inc", dir+"/root/sub exc")
+	got, err := Measure(t.Context(), r, []Place{{dir + "/root", dir + "/at"}}, nil)
+	if want := (Size{Files: 1, Dirs: 1, Bytes: 10}); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestMeasure(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/a/one", 100)
@@ -39,7 +64,7 @@ func TestMeasure(t *testing.T) {
 	}
 	r := mustCompile(t, dir+"/a inc", dir+"/a/*.tmp exc", dir+"/a/out exc", dir+"/b/four inc")
 	var last Size
-	got, err := Measure(t.Context(), r, func(s Size) { last = s })
+	got, err := Measure(t.Context(), r, here(r), func(s Size) { last = s })
 	want := Size{Files: 5, Dirs: 3, Bytes: 123} // /a, /a/sub, /b
 	if err != nil || got != want || last != want {
 		t.Errorf("%+v, last %+v, %v", got, last, err)
@@ -61,7 +86,7 @@ func TestMeasureStaysOnItsFileSystem(t *testing.T) {
 	}
 	t.Cleanup(func() { syscall.Unmount(dir+"/mnt", syscall.MNT_DETACH) })
 	write(t, dir+"/mnt/two", 10)
-	got, err := Measure(t.Context(), mustCompile(t, dir+" inc"), nil)
+	got, err := measureAll(t, mustCompile(t, dir+" inc"))
 	if want := (Size{Files: 1, Dirs: 2, Bytes: 10}); err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -75,11 +100,11 @@ func TestMeasureEnds(t *testing.T) {
 	r := mustCompile(t, dir+" inc")
 	stop := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	got, err := Measure(ctx, r, func(Size) { cancel(stop) })
+	got, err := Measure(ctx, r, here(r), func(Size) { cancel(stop) })
 	if !errors.Is(err, stop) || got.Files > measureStep {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := Measure(t.Context(), mustCompile(t, dir+"/missing inc"), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := measureAll(t, mustCompile(t, dir+"/missing inc")); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
