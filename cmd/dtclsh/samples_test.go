@@ -70,6 +70,9 @@ func TestSampleScripts(t *testing.T) {
 	for script, command := range map[string]string{"failover": "MONITOR START", "spostback": "RESTORE"} {
 		t.Logf("%s:\n%s%s", script, out(script+".out"), out(script+".err"))
 		for _, code := range later.FindAllStringSubmatch(out(script+".err"), -1) {
+			if script == "spostback" && code[1] == "-205" {
+				continue // nobody failed over here, so the monitor is still at work
+			}
 			if here[command] || code[1] != "-155" {
 				t.Errorf("%s: error %s", script, code[1])
 			}
