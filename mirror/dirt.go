@@ -58,7 +58,9 @@ func (r *run) judge(w *work, h hint, how look) error {
 	up := hint{root: h.root, path: dir}
 	switch {
 	case gone(err):
-		w.walks[up] = w.walks[up]
+		if !w.walks[up] {
+			w.walks[up] = false // the names of its directory are looked at
+		}
 	case err != nil:
 		r.unread(h.root, h.path, err)
 	case p.selectsEntry(dir, &fileop.Entry{Name: name, Attr: e.Attr}):

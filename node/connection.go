@@ -291,6 +291,13 @@ func (c *Connection) takeFresh() bool {
 	return fresh
 }
 
+// wasMirrored reports whether a mirror ended well once.
+func (c *Connection) wasMirrored() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mirrored
+}
+
 // mirroredOnce remembers that a mirror ended well, so that later ones compare.
 func (c *Connection) mirroredOnce() {
 	c.mu.Lock()

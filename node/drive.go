@@ -221,6 +221,9 @@ func (s *session) fill(out *control.Connection) {
 	if s.c.replicationOff() {
 		out.Replication, out.Mirror = "Stopped", "Remirror required"
 	}
+	if out.Mirror == "Idle" && out.MirrorPercent < 0 && mirrErr == nil && s.c.wasMirrored() {
+		out.MirrorPercent = 100 // before the daemon was started again, or unmeasured
+	}
 	out.SentBytes = int64(ts.WireBytes)
 	if last > a.Applied {
 		out.QueuedOps, out.QueuedBytes = uint64(last-a.Applied), int64(js.StoredBytes)+js.MemoryBytes

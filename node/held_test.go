@@ -137,7 +137,7 @@ func (r *rig) wentOn(when, epoch string) control.Connection {
 		now = r.connection()
 		return now.Epoch != ""
 	})
-	if now.Epoch != epoch || now.Mirrors != 0 || !now.OrderKept {
+	if now.Epoch != epoch || now.Mirrors != 0 || now.MirrorPercent != 100 || !now.OrderKept {
 		r.t.Fatalf("%s: epoch %s was %s, %d mirrors: %+v\n%s", when, now.Epoch, epoch, now.Mirrors, now, r.source.d.Log())
 	}
 	return now

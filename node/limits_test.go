@@ -383,8 +383,3 @@ func TestQueueAlert(t *testing.T) {
 	p.settle()
 	waitFor(t, "their end", func() bool { return !raised(p.source) && !raised(p.target) })
 }
-
-func (n *Node) pauseTransmission(id int, pause bool) error {
-	_, err := n.transmit(context.Background(), control.TransmissionRequest{ID: id, Pause: pause})
-	return err
-}

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -224,7 +223,7 @@ func FuzzIntroduction(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		intro, err := readIntroduction(bufio.NewReaderSize(bytes.NewReader(data), screenBuffer))
 		if err == nil && !sessionForm.MatchString(intro.Name) {
-			t.Fatal(fmt.Sprintf("session %q", intro.Name))
+			t.Fatalf("session %q", intro.Name)
 		}
 	})
 }
