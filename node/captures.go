@@ -135,9 +135,24 @@ func (n *Node) findStacked(dir string) *captured {
 	return best
 }
 
-// startStacked mounts over dir and serves. What a killed daemon left mounted there is
-// taken away first.
+// startStacked is mountStacked, and returns once requests are served: a program that
+// opens files of its own mount before the kernel knows that they cannot be polled waits
+// for itself.
 func (n *Node) startStacked(dir string) (*captured, error) {
+	c, err := n.mountStacked(dir)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.stacked.Ready():
+	case <-c.done:
+	}
+	return c, nil
+}
+
+// mountStacked mounts over dir and serves. What a killed daemon left mounted there is
+// taken away first.
+func (n *Node) mountStacked(dir string) (*captured, error) {
 	if _, err := stacked.ClearDead(dir, n.log); err != nil {
 		return nil, err
 	}
