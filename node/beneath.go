@@ -43,16 +43,28 @@ func (n *Node) beneath(roots []string) (places []repset.Place, done func(), err 
 	return places, done, nil
 }
 
-// roots are the root directories of rules. A captured directory is known to be one.
-func (n *Node) roots(rules *repset.Rules) []string {
-	n.mu.Lock()
-	captured := make(map[string]bool, len(n.captures))
-	for dir := range n.captures {
-		captured[dir] = true
+// mounted reports whether dir is captured by a stacked mount over it. n.mu is held.
+func (n *Node) mounted(dir string) bool {
+	c := n.captures[dir]
+	return c != nil && c.stacked != nil && !c.lost
+}
+
+// realRoot is realDir, but does not look through our own mount: what is mounted over was
+// checked then.
+func realRoot(dir string, mounted bool) error {
+	if mounted {
+		return nil
 	}
-	n.mu.Unlock()
+	return realDir(dir)
+}
+
+// roots are the root directories of rules. What is mounted over is known to be one.
+func (n *Node) roots(rules *repset.Rules) []string {
 	return rules.RootsFunc(func(path string) bool {
-		if captured[path] {
+		n.mu.Lock()
+		mounted := n.mounted(path)
+		n.mu.Unlock()
+		if mounted {
 			return false
 		}
 		st, err := os.Lstat(path)

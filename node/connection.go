@@ -102,12 +102,9 @@ func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Conne
 func (n *Node) checkRoots(c *ConnectionConfig, rules *repset.Rules) error {
 	for _, r := range n.roots(rules) {
 		n.mu.Lock()
-		captured := n.captures[r] != nil
+		mounted := n.mounted(r)
 		n.mu.Unlock()
-		if captured {
-			continue // checked when it was mounted
-		}
-		if err := realDir(r); err != nil {
+		if err := realRoot(r, mounted); err != nil {
 			return control.Errorf(control.BadRequest, "create it, or correct the rule", "replication set %s: %v", c.Set, err)
 		}
 		if repset.Within(r, n.cfg.Data) && (rules.Leads(n.cfg.Data) || rules.Selects(n.cfg.Data, true)) {

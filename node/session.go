@@ -121,10 +121,8 @@ func (s *session) findCaptures() error {
 	defer n.mu.Unlock()
 	for _, p := range c.pairs {
 		root := p.From
-		if n.captures[root] == nil { // what is captured was checked then
-			if err := realDir(root); err != nil {
-				return err
-			}
+		if err := realRoot(root, n.mounted(root)); err != nil {
+			return err
 		}
 		cap, err := n.chooseTree(root, c)
 		if err != nil {

@@ -119,7 +119,7 @@ func (n *Node) alsoIn(c *Connection) (notes []string) {
 	n.mu.Unlock()
 	slices.SortFunc(others, func(a, b *Connection) int { return a.ID - b.ID })
 	for _, o := range others {
-		if dir, ok := sharedRoot(c.currentRules(), o.currentRules()); ok {
+		if dir, ok := n.sharedRoot(c.currentRules(), o.currentRules()); ok {
 			notes = append(notes, fmt.Sprintf("files below %s are in replication set %s as well (connection %d): both connections send them", dir, o.cfg.Set, o.ID))
 		}
 	}
@@ -139,10 +139,10 @@ func (n *Node) connectNotes(id int, err error) []string {
 }
 
 // sharedRoot finds a root of one set whose files the other may hold, too.
-func sharedRoot(a, b *repset.Rules) (string, bool) {
+func (n *Node) sharedRoot(a, b *repset.Rules) (string, bool) {
 	for _, pair := range [][2]*repset.Rules{{a, b}, {b, a}} {
-		for _, inner := range pair[0].Roots() {
-			for _, outer := range pair[1].Roots() {
+		for _, inner := range n.roots(pair[0]) {
+			for _, outer := range n.roots(pair[1]) {
 				if repset.Within(outer, inner) && pair[1].Leads(inner) {
 					return inner, true
 				}
