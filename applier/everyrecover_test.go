@@ -24,28 +24,14 @@ func failRecovery(t *testing.T, ops []fileop.Op, from fileop.Seq, no unix.Errno,
 	s := newScript(t, 1, 3)
 	s.add(ops...)
 	s.send()
-	a, err := Open(cfg, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.StopAfter(from)
-	r := runRig(t, a, cfg, s)
-	if err := r.WaitStopped(deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-	saved := make(chan error, 1)
-	if err := r.do(deadline(t), func() { saved <- r.checkpointNow(deadline(t)) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-saved; err != nil {
-		t.Fatal(err)
-	}
+	r := checkpointAt(t, cfg, s, from)
 	r.Resume()
 	r.awaitEnd(fileop.Seq(len(ops)))
 	r.kill()
 	f := &faulty{n: n, err: no}
 	cfg.Fault = f.fault
-	if r, err = openRecovered(deadline(t), t, cfg, s); err != nil {
+	r, err := openRecovered(deadline(t), t, cfg, s)
+	if err != nil {
 		*again++
 		cfg.Fault = nil
 		if r, err = openRecovered(deadline(t), t, cfg, s); err != nil {

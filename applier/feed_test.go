@@ -164,6 +164,28 @@ func startRig(t testing.TB, cfg Config, s *script) *rig {
 	return runRig(t, a, cfg, s)
 }
 
+// checkpointAt applies s up to operation from, saves its position there, and stands still.
+func checkpointAt(t testing.TB, cfg Config, s *script, from fileop.Seq) *rig {
+	t.Helper()
+	a, err := Open(cfg, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.StopAfter(from)
+	r := runRig(t, a, cfg, s)
+	if err := r.WaitStopped(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	saved := make(chan error, 1)
+	if err := r.do(deadline(t), func() { saved <- r.checkpointNow(deadline(t)) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-saved; err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func runRig(t testing.TB, a *Applier, cfg Config, s *script) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

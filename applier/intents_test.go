@@ -91,22 +91,7 @@ func killedMirror(t *testing.T, n int64, from fileop.Seq) (names string, killed 
 	s := newScript(t, 1, 1)
 	s.add(firstMirror()...)
 	s.send()
-	a, err := Open(cfg, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.StopAfter(from)
-	r := runRig(t, a, cfg, s)
-	if err := r.WaitStopped(deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-	saved := make(chan error, 1)
-	if err := r.do(deadline(t), func() { saved <- r.checkpointNow(deadline(t)) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-saved; err != nil {
-		t.Fatal(err)
-	}
+	r := checkpointAt(t, cfg, s, from)
 	k.left.Store(n)
 	r.Resume()
 	killed = r.awaitAll(s.q.Next()-1, s.m.Next()-1)
@@ -115,7 +100,7 @@ func killedMirror(t *testing.T, n int64, from fileop.Seq) (names string, killed 
 	operatorMakes(t, target, theirs[2:4]...)
 	cfg.Fault, cfg.Epoch = nil, 2
 	s = newScript(t, 2, 1)
-	r, err = openRecovered(deadline(t), t, cfg, s)
+	r, err := openRecovered(deadline(t), t, cfg, s)
 	if err != nil {
 		t.Fatal(err)
 	}

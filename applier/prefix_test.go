@@ -144,28 +144,13 @@ func killFrom(t *testing.T, ops []fileop.Op, from fileop.Seq, n int64) (string, 
 	s := newScript(t, 1, 3)
 	s.add(ops...)
 	s.send()
-	a, err := Open(cfg, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.StopAfter(from)
-	r := runRig(t, a, cfg, s)
-	if err := r.WaitStopped(deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-	saved := make(chan error, 1)
-	if err := r.do(deadline(t), func() { saved <- r.checkpointNow(deadline(t)) }); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-saved; err != nil {
-		t.Fatal(err)
-	}
+	r := checkpointAt(t, cfg, s, from)
 	k.left.Store(n)
 	r.Resume()
 	killed := r.awaitEnd(fileop.Seq(len(ops)))
 	r.kill()
 	cfg.Fault = nil
-	r, err = openRecovered(deadline(t), t, cfg, s)
+	r, err := openRecovered(deadline(t), t, cfg, s)
 	if err != nil {
 		t.Fatal(err)
 	}
