@@ -38,9 +38,7 @@ type stage struct {
 func newStage(t testing.TB) *stage {
 	t.Helper()
 	needRoot(t)
-	base, err := os.MkdirTemp("", "understudy-test-")
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(base) })
+	base := testnode.Memory(t)
 	s := &stage{t: t, b: testnode.NewBridge(t, 4), base: base}
 	source, target := machineConfig(base, "indy"), machineConfig(base, "jersey")
 	source.Listen, target.Listen = "0.0.0.0:6320", "0.0.0.0:6320"

@@ -92,10 +92,7 @@ func newRigOn(t testing.TB, w *testnode.Wire, change func(source, target *Config
 func newRigWith(t testing.TB, w *testnode.Wire, change func(source, target *Config), env ...string) *rig {
 	t.Helper()
 	needRoot(t)
-	base, err := os.MkdirTemp("", "understudy-test-")
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(base) })
-	must(t, os.Chmod(base, 0o755))
+	base := testnode.Memory(t)
 	r := &rig{t: t, dir: filepath.Join(base, "tree"), replica: filepath.Join(base, "replica")}
 	must(t, os.Mkdir(r.dir, 0o755))
 	testfuse.Watchdog(t, r.dir, time.Duration(scaled(15, 300))*time.Minute)
