@@ -52,9 +52,9 @@ type Config struct {
 	CheckpointEvery time.Duration
 	CheckpointBytes int64
 
-	// OrphansDir is where orphans are moved to; nil or "": they are removed. It is asked
-	// for each of them.
-	OrphansDir func() string
+	// Orphans says what becomes of orphans; nil: they are removed. It is asked for each of
+	// them.
+	Orphans func() OrphanPolicy
 
 	// The callbacks come from the applier's own goroutines and must not call back into
 	// it or block.

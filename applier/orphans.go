@@ -40,14 +40,15 @@ func (a *Applier) treatOrphan(t *tree, q *fileop.Probe) (r fileop.ProbeReply, er
 	if err := m.look(a, fd, q.Name, 0); err != nil {
 		return r, ignoreGone(err)
 	}
-	if q.MinAge > 0 && time.Since(m.newest) < time.Duration(q.MinAge)*time.Second {
+	policy := a.orphanPolicy()
+	if age := max(policy.MinAge, time.Duration(q.MinAge)*time.Second); age > 0 && time.Since(m.newest) < age {
 		return r, nil
 	}
 	r.There, r.Files, r.Dirs, r.Bytes = true, m.files, m.dirs, m.bytes
 	if err := a.keepMtime(t, q.Obj); err != nil {
 		return r, fmt.Errorf("keep time: %w", err)
 	}
-	if r.Treated, err = a.dispose(t, fd, q.Name, m.dirs > 0); err != nil {
+	if r.Treated, err = a.dispose(t, fd, q.Name, m.dirs > 0, policy.Dir); err != nil {
 		r.Treated = fileop.Spared
 		return r, err
 	}
@@ -55,12 +56,21 @@ func (a *Applier) treatOrphan(t *tree, q *fileop.Probe) (r fileop.ProbeReply, er
 	return r, a.settle()
 }
 
-// dispose removes the name or moves it away.
-func (a *Applier) dispose(t *tree, fd int, name string, dir bool) (fileop.Treated, error) {
-	to := ""
-	if a.cfg.OrphansDir != nil {
-		to = a.cfg.OrphansDir()
+// OrphanPolicy is what the target does with orphans, whoever asks (B7.38).
+type OrphanPolicy struct {
+	Dir    string        // where they are moved to, with their paths; "": they are removed
+	MinAge time.Duration // those changed more recently stay
+}
+
+func (a *Applier) orphanPolicy() OrphanPolicy {
+	if a.cfg.Orphans == nil {
+		return OrphanPolicy{}
 	}
+	return a.cfg.Orphans()
+}
+
+// dispose removes the name, or moves it to the directory to.
+func (a *Applier) dispose(t *tree, fd int, name string, dir bool, to string) (fileop.Treated, error) {
 	switch {
 	case to != "":
 		if err := a.setAside(t, fd, name, to); err != nil {

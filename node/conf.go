@@ -3,13 +3,16 @@ package node
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"understudy/applier"
 	"understudy/settings"
 )
 
@@ -28,6 +31,15 @@ func (n *Node) conf() *Config {
 func (c *Config) queueDir() string  { return orBelow(c.QueueDir, c.Data, "queue") }
 func (c *Config) backupDir() string { return orBelow(c.BackupDir, c.Data, "backup") }
 func (c *Config) logDir() string    { return orBelow(c.LogDir, c.Data, eventDir) }
+
+// orphanPolicy is what this machine does with orphans, as a target.
+func (c *Config) orphanPolicy() applier.OrphanPolicy {
+	p := applier.OrphanPolicy{MinAge: c.OrphansMinAge}
+	if c.MoveOrphans {
+		p.Dir = c.OrphansDir
+	}
+	return p
+}
 
 func orBelow(dir, data, name string) string {
 	if dir == "" {
@@ -50,10 +62,15 @@ func (c *Config) validateSettings(bad func(string, any, string)) {
 		{"log_file_bytes", c.LogFileBytes, 4096, 1 << 30}, {"log_files", int64(c.LogFiles), 1, 999},
 		{"mirror_chunk", c.MirrorChunk, minChunk, 375000}, {"replication_ratio", int64(c.ReplicationRatio), 1, 65535},
 		{"queue_alert", int64(c.QueueAlert), 0, 100},
+		{"verify_log_limit", c.VerifyLogLimit, 0, math.MaxInt64}, {"verify_retry_limit", int64(c.VerifyRetryLimit), 0, math.MaxUint32},
+		{"verify_retry", int64(c.VerifyRetry), 0, math.MaxInt64}, {"orphans_min_age", int64(c.OrphansMinAge), 0, math.MaxInt64},
 	} {
 		if v.have < v.least || v.have > v.most {
 			bad(v.key, v.have, fmt.Sprintf("%d to %d", v.least, v.most))
 		}
+	}
+	if v := c.VerifyLogName; v == "" || v == "." || v == ".." || len(v) > 128 || strings.ContainsAny(v, "/\x00") {
+		bad("verify_log_name", fmt.Sprintf("%q", c.VerifyLogName), "the name of a file, without a directory")
 	}
 	if c.HeartbeatEvery < 0 || c.HeartbeatEvery > 0 && c.HeartbeatEvery < 10*time.Millisecond {
 		bad("heartbeat_every", c.HeartbeatEvery, "0, or at least 10ms")

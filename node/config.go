@@ -60,7 +60,15 @@ type Config struct {
 	HeartbeatEvery     time.Duration `mapstructure:"heartbeat_every"`      // 0: none are sent (HBExternalRate)
 	HeartbeatTTL       time.Duration `mapstructure:"heartbeat_ttl"`        // a machine unheard for so long is away (HBTTL)
 
-	OrphansDir string `mapstructure:"orphans_dir"` // where orphans are moved to (MoveOrphansDir); "": they are removed (MoveOrphanedFiles)
+	OrphansDir    string        `mapstructure:"orphans_dir"`     // where orphans are moved to (MoveOrphansDir); "": they are removed
+	MoveOrphans   bool          `mapstructure:"move_orphans"`    // false: they are removed in any case (MoveOrphanedFiles)
+	OrphansMinAge time.Duration `mapstructure:"orphans_min_age"` // orphans changed more recently stay (B7.33)
+
+	VerifyLogName    string        `mapstructure:"verify_log_name"`    // behind the set's name, in the folder of the event journal (VerifyLogName)
+	VerifyLogAppend  bool          `mapstructure:"verify_log_append"`  // false: each verification replaces it (VerifyLogAppend)
+	VerifyLogLimit   int64         `mapstructure:"verify_log_limit"`   // bytes (VerifyLogLimit); 0: none is written
+	VerifyRetry      time.Duration `mapstructure:"verify_retry"`       // between attempts of a scheduled verification that could not begin (VerifyRetryInterval)
+	VerifyRetryLimit int           `mapstructure:"verify_retry_limit"` // attempts after the first (VerifyRetryLimit)
 
 	// Pinned are the keys whose values the environment or flags gave: settings that are
 	// stored do not replace them.
@@ -112,6 +120,10 @@ func DefaultConfig() Config {
 		ChecksumAll:      true, CalculateOnConnect: true, // both the original's
 		QueueAlert:     50, // B6.29
 		HeartbeatEvery: 3 * time.Second, HeartbeatTTL: 10 * time.Second,
+
+		MoveOrphans:   true,
+		VerifyLogName: "DTVerify.log", VerifyLogAppend: true, VerifyLogLimit: 1 << 20, // B9.13, B9.15, B9.16
+		VerifyRetry: 3 * time.Minute, VerifyRetryLimit: 5,
 
 		HoldGrace: holder.DefaultGrace,
 		Watchdog:  holder.DefaultWatchdog,

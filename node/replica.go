@@ -68,7 +68,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
 		RetryEvery: n.conf().TargetRetry, RetryMax: n.conf().TargetRetryLimit,
-		OrphansDir: func() string { return n.conf().OrphansDir }, OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }, OnChange: r.moved}
+		Orphans: func() applier.OrphanPolicy { return n.conf().orphanPolicy() }, OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }, OnChange: r.moved}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
 	}

@@ -15,13 +15,9 @@ import (
 
 // The log of verifications, on the source (B9.12): for each set a file of lines, framed by
 // a begin and an end.
-const (
-	verifyLogName  = "DTVerify.log"
-	verifyLogLimit = 1 << 20 // bytes (B9.16); nothing more is written then, but for the end
-	verifyLogEnd   = 4 << 10 // bytes kept for the end of a run
-)
+const verifyLogEnd = 4 << 10 // bytes kept for the end of a run
 
-// verifyLog writes one run. A log that cannot be written costs its lines, no verification.
+// verifyLog writes one run, by the settings of its beginning. A log that cannot be written costs its lines, no verification.
 type verifyLog struct {
 	c    *Connection
 	f    *os.File
@@ -31,17 +27,30 @@ type verifyLog struct {
 
 func (c *Connection) openVerifyLog(o verifier.Options) *verifyLog {
 	l := &verifyLog{c: c}
-	name := strings.ReplaceAll(c.cfg.Set, "/", "_") + " " + verifyLogName
-	path := filepath.Join(c.n.conf().logDir(), name)
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	conf := c.n.conf()
+	if conf.VerifyLogLimit == 0 {
+		return l
+	}
+	path := filepath.Join(conf.logDir(), strings.ReplaceAll(c.cfg.Set, "/", "_")+" "+conf.VerifyLogName)
+	how := os.O_CREATE | os.O_WRONLY | os.O_APPEND
+	if !conf.VerifyLogAppend {
+		how |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, how, 0o640)
 	if err != nil {
 		c.log.Warn("verification log not written", "err", err)
 		return l
 	}
-	l.f, l.room = f, verifyLogLimit
+	l.f, l.room = f, conf.VerifyLogLimit
 	if st, err := f.Stat(); err == nil {
 		l.room -= st.Size()
 	}
+	l.line(0, "--- begin %s: set %s, connection %d, %s to %s, %s", time.Now().Format(time.RFC3339), c.cfg.Set, c.ID, c.n.cfg.Name, c.cfg.Target, manner(o))
+	return l
+}
+
+// manner says how a run compares.
+func manner(o verifier.Options) string {
 	how := "by date, size and attributes"
 	switch {
 	case o.OrphansOnly:
@@ -52,8 +61,7 @@ func (c *Connection) openVerifyLog(o verifier.Options) *verifyLog {
 	if o.Treat {
 		how += ", orphans are treated"
 	}
-	l.line(0, "--- begin %s: set %s, connection %d, %s to %s, %s", time.Now().Format(time.RFC3339), c.cfg.Set, c.ID, c.n.cfg.Name, c.cfg.Target, how)
-	return l
+	return how
 }
 
 // line writes a line, unless the log is full but for reserve bytes.

@@ -87,10 +87,10 @@ const (
 // Reasons that several settings share.
 const (
 	whyFailover = "this version has no failover; the one that has it uses the value"
-	whyVerify   = "verifications append to a log of 1 MiB for each set, and are started by hand"
+	whyVerify   = "VERIFY SCHEDULE says when a connection is verified"
 	whyStats    = "this version does not log statistics; the one that does uses the value"
 	whySchedule = "this version has no schedules; the one that has them uses the value"
-	whyOrphans  = "orphans_dir in the configuration of the target says where orphans are moved to; without it they are removed, when ORPHANS START or VERIFY with ORPHANS says so"
+	whyOrphans  = "the target logs each of them"
 	whyRestore  = "this version has no restore command; the one that has it uses the value"
 	whyCompress = "nothing is compressed on the way"
 	whyWindows  = "it concerns Windows"

@@ -25,8 +25,8 @@ var tableMP = []Setting{
 	yesNo("MirrorZeroKFiles", Source, 1, "mirror empty files").without("they always are"),
 	number("MissedHeartbeats", Failover, 1, 65535, "", 20, "heartbeats that may be missed before failover").without(whyFailover),
 	number("MissedPackets", Failover, 1, 65535, "", 5, "pings that may be missed before failover").without(whyFailover),
-	yesNo("MoveOrphanedFiles", Target, 0, "what happens to orphans: 0 removed, 1 moved to MoveOrphansDir").without(whyOrphans),
-	text("MoveOrphansDir", Target, Path, "", "where orphans are moved to").without(whyOrphans),
+	yesNo("MoveOrphanedFiles", Target, 1, "what happens to orphans: 0 removed, 1 moved to MoveOrphansDir, if that names a directory (the original: 0)").sets("move_orphans", 0, AtOnce),
+	text("MoveOrphansDir", Target, Path, "", "where orphans are moved to, with their paths; empty: they are removed").sets("orphans_dir", 0, AtOnce),
 
 	yesNo("NameFailover", Failover, 1, "take over the name of a source").without(whyFailover),
 	number("NetPort", Network, 1, portMost, "", 6320, "port at which the daemon listens").from(Restart),
