@@ -33,6 +33,7 @@ func (l level) within(before level) bool {
 
 func (m *machine) level() level {
 	m.t.Helper()
+	m.d.Collect()
 	return level{m.d.Goroutines(), m.d.Descriptors(m.cfg.Data), m.d.Memory()}
 }
 

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -33,10 +34,11 @@ import (
 const childEnv = "UNDERSTUDY_DAEMON"
 
 // startTimeout is how long a daemon may take until it is ready, stopTimeout until it
-// has ended after it was told to.
+// has ended after it was told to, answerTimeout until it answers a question.
 const (
-	startTimeout = time.Minute
-	stopTimeout  = time.Minute
+	startTimeout  = time.Minute
+	stopTimeout   = time.Minute
+	answerTimeout = time.Minute
 )
 
 // Main is what a daemon does: it calls ready with its address once it works, and
@@ -67,6 +69,9 @@ func obey(in io.Reader) {
 		switch s.Text() {
 		case "goroutines":
 			fmt.Println("goroutines", runtime.NumGoroutine())
+		case "collect":
+			debug.FreeOSMemory()
+			fmt.Println("collect")
 		case "stacks":
 			_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1) // for people only
 			fmt.Println("stacks")
@@ -209,7 +214,7 @@ func (d *Daemon) reap() error {
 func (d *Daemon) Goroutines() int {
 	d.t.Helper()
 	_, _ = io.WriteString(d.in, "goroutines\n") // a dead one does not answer
-	n, err := strconv.Atoi(d.answer("goroutines", 10*time.Second))
+	n, err := strconv.Atoi(d.answer("goroutines", answerTimeout))
 	if err != nil {
 		d.t.Fatalf("%s counts goroutines: %v", d.name, err)
 	}
@@ -220,7 +225,7 @@ func (d *Daemon) Goroutines() int {
 func (d *Daemon) Stacks() {
 	d.t.Helper()
 	_, _ = io.WriteString(d.in, "stacks\n")
-	d.answer("stacks", 10*time.Second)
+	d.answer("stacks", answerTimeout)
 }
 
 // Descriptors counts the open descriptors of the daemon that are no files, or files
