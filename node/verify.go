@@ -54,18 +54,23 @@ func (r *replica) serveProbes() (stop func(), err error) {
 	})
 }
 
-// verifyTarget asks the target; what a cut link lost is asked again, and what a target
-// refuses that is being restarted, for a while.
+// verifyTarget asks the target, within the limits of what is sent to it: queries and
+// replies count (B10.44). What a cut link lost is asked again, and what a target refuses
+// that is being restarted, for a while.
 type verifyTarget struct{ s *session }
 
 const maxRefusals = 30 // one every NetworkRetry
 
 func (t verifyTarget) ask(ctx context.Context, subject string, query []byte) (data []byte, err error) {
 	for refused := 0; ; {
+		if err := t.s.c.limits.valve.Wait(ctx, len(query)); err != nil {
+			return nil, err
+		}
 		t.s.waitLink(ctx)
 		limited, cancel := context.WithTimeout(ctx, time.Minute)
 		data, err = t.s.link.Request(limited, subject, query)
 		cancel()
+		t.s.c.limits.valve.Charge(len(data))
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -208,7 +213,7 @@ func (c *Connection) startVerify(o verifier.Options, after *mirror.Options) erro
 func (c *Connection) runVerify(ctx context.Context, s *session, v *verifier.Verifier, o verifier.Options, after *mirror.Options) {
 	w := &c.verifying
 	if !s.exact() { // what hints told of is on its way
-		if err := c.settle(ctx); err != nil {
+		if err := s.caughtUp(ctx); err != nil {
 			c.log.Warn("verification begins unsettled", "err", err)
 		}
 	}
@@ -305,6 +310,26 @@ func (c *Connection) verifyReport(ctx context.Context, wait time.Duration) contr
 		out.Totals, out.Current = control.VerifyTotals(t), at
 	}
 	return out
+}
+
+// caughtUp waits until what hints have told of so far is applied. Unlike settle it has
+// nothing else compared: what differs is for the verification to find.
+func (s *session) caughtUp(ctx context.Context) error {
+	for _, cap := range s.captures {
+		if cap.sync != nil {
+			if err := cap.sync(); err != nil {
+				return fmt.Errorf("read events of %s: %w", cap.dir, err)
+			}
+		}
+	}
+	if err := s.c.await(ctx, func() bool { return s.c.current() != s || s.mirrorIdle() }); err != nil {
+		return err
+	}
+	seq, k := s.journal.Last()
+	return s.c.await(ctx, func() bool {
+		a := s.lastAck()
+		return s.c.current() != s || a.Applied >= seq && a.MirrorApplied >= k
+	})
 }
 
 // exact reports that all captures keep write order.
