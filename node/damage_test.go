@@ -89,6 +89,7 @@ func (r *rig) damageOne(i int, rng *rand.Rand) {
 // position, state) while it runs, is stopped or was killed. The pair heals by itself:
 // nobody intervenes, the daemons start, and source and target are equal afterwards.
 func TestDamagedFilesHeal(t *testing.T) {
+	t.Parallel()
 	r := protectedRig(t)
 	r.settled("before")
 	defer r.asleep(r.levels())

@@ -97,6 +97,7 @@ var visibles = []visible{
 // connection while it lasts; when it is cured the alert is gone, its end was told, and no
 // other alert is left.
 func TestEachFaultIsSeenAndClears(t *testing.T) {
+	t.Parallel()
 	s := soakedRig(t, 201)
 	for _, v := range visibles {
 		t.Logf("%s: %d", v.name, v.alert)
@@ -121,6 +122,7 @@ func TestEachFaultIsSeenAndClears(t *testing.T) {
 // TestEventsSurviveAKill: what was told before a kill is listed after it, with what
 // happened since in the same order, and a follower gets the next one without polling.
 func TestEventsSurviveAKill(t *testing.T) {
+	t.Parallel()
 	r := protectedRig(t)
 	before := r.target.happened(0)
 	r.target.kill()

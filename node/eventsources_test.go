@@ -100,6 +100,7 @@ func (r *rig) holderPID() (pid int) {
 // TestLostHolderIsSeen: a holder that dies is an alert until another has taken its place,
 // and a session that a new daemon resumed is told.
 func TestLostHolderIsSeen(t *testing.T) {
+	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
 	since := r.source.lastEvent()

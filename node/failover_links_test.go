@@ -15,6 +15,7 @@ import (
 // over once a witness answers; a source that lost only its own cable is taken over once,
 // and its coming back is told.
 func TestCutLinksNeverMakeTwo(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	for _, dead := range []bool{false, true} {
 		for cut := range 8 {
@@ -86,6 +87,7 @@ func (s *stage) quiet(d time.Duration) {
 // TestLossIsNoDeath: 30 % of the packets of the source are lost, each way, for ten
 // seconds, 30 minutes in the long form: nobody takes over. The source's real death is noticed then.
 func TestLossIsNoDeath(t *testing.T) {
+	t.Parallel()
 	if !long() {
 		t.Log("short form: 10 s")
 	}

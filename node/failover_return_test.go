@@ -49,6 +49,7 @@ func (s *stage) refused() {
 // replicate: neither while the target stands in nor after failback, until an operator says
 // that the target's changes may go.
 func TestReturningSourceIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, reboot := range []bool{false, true} {
 		t.Run(map[bool]string{false: "was alive", true: "restarted"}[reboot], func(t *testing.T) {
 			s := newStage(t)
@@ -91,6 +92,7 @@ func TestReturningSourceIsRefused(t *testing.T) {
 // TestTakeoverAppliesTheQueueFirst: what the target has received and not applied is
 // applied before the addresses are added.
 func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	dir, replica := s.protect("stacked")
 	s.monitor(nil, s.address(s.source4(), time.Second, 4, "both"))
@@ -115,6 +117,7 @@ func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
 // TestUnusableDataNeedsForce: while the first mirror runs, nothing is taken over without
 // a person who forces it.
 func TestUnusableDataNeedsForce(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	dir := filepath.Join(s.base, "tree")
 	must(t, os.Mkdir(dir, 0o755))

@@ -40,15 +40,28 @@ func (r *rig) endsAtPoint(p failpoint.Point, hits, i int) {
 }
 
 // TestKilledAtEveryPoint: whichever daemon reaches a named point is killed there, three
-// times, at once and after some hits, and started again: nothing differs afterwards.
+// times, at once and after some hits, and started again: nothing differs afterwards. The
+// points of each side have a pair of their own.
 func TestKilledAtEveryPoint(t *testing.T) {
-	r := protectedRig(t)
-	rng := rand.New(rand.NewPCG(51, 52))
-	i := 0
+	t.Parallel()
+	for i, side := range []failpoint.Side{failpoint.Source, failpoint.Target} {
+		t.Run(string(side), func(t *testing.T) {
+			t.Parallel()
+			r := protectedRig(t)
+			r.killedAtPoints(side, rand.New(rand.NewPCG(51, 52+uint64(i))))
+			r.usable()
+		})
+	}
+}
+
+func (r *rig) killedAtPoints(side failpoint.Side, rng *rand.Rand) {
+	r.t.Helper()
+	i, points := 0, 0
 	for _, p := range failpoint.Points() {
-		if p.Side() == failpoint.Failover {
-			continue // failover_test.go
+		if p.Side() != side { // those of failover: failover_test.go
+			continue
 		}
+		points++
 		for round := range scaled(3, 40) {
 			i++
 			hits := 0
@@ -59,8 +72,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 			r.settled("after the end at " + failpoint.At(p, hits))
 		}
 	}
-	r.usable()
-	t.Logf("%d kills at %d points", i, len(failpoint.Points()))
+	r.t.Logf("%d kills at %d points", i, points)
 }
 
 // often are the points passed many times a second under load.

@@ -147,6 +147,7 @@ func (r *rig) wentOn(when, epoch string) control.Connection {
 // moments under mixed load and started again. Applications see no error, the session
 // goes on in its epoch without any mirror, nothing is lost and nothing is done twice.
 func TestSessionOutlivesTheDaemon(t *testing.T) {
+	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
 	rng := rand.New(rand.NewPCG(51, 52))
@@ -180,6 +181,7 @@ func TestSessionOutlivesTheDaemon(t *testing.T) {
 // TestSessionResumesWithoutTarget: the source is killed while its target is stopped, and
 // captures on; when the target is back, it gets everything in the same epoch.
 func TestSessionResumesWithoutTarget(t *testing.T) {
+	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
 	epoch := r.connection().Epoch
@@ -203,6 +205,7 @@ func TestSessionResumesWithoutTarget(t *testing.T) {
 // TestKilledSourceWhileMirroring: a kill in the middle of a mirror is healed by a
 // difference mirror of the same epoch, never by a full one.
 func TestKilledSourceWhileMirroring(t *testing.T) {
+	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
 	defer r.asleep(r.levels())
@@ -238,6 +241,7 @@ func TestKilledSourceWhileMirroring(t *testing.T) {
 // TestKilledBothWithHolder: source and target are killed at the same time; the session
 // goes on or heals.
 func TestKilledBothWithHolder(t *testing.T) {
+	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
 	rng := rand.New(rand.NewPCG(81, 82))

@@ -310,6 +310,7 @@ func mixedLoad(i int) exercise.Job {
 // It goes on from its position: nothing is lost or done twice, no new epoch begins, and
 // no mirror runs (B6.38).
 func TestKilledTargetResumes(t *testing.T) {
+	t.Parallel()
 	r := protectedRig(t)
 	r.target.closeControl()
 	r.target.d.Stop() // the end of the first mirror is durable now
@@ -343,6 +344,7 @@ func TestKilledTargetResumes(t *testing.T) {
 // TestKilledTargetWhileMirroring: a mirror under way at the kill is healed by a
 // difference mirror; the pair converges.
 func TestKilledTargetWhileMirroring(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	do(exercise.Job{Kind: "stress", Dir: r.dir, Seed: 21, Workers: 2, Ops: 6000}, t, false)
 	r.mount()
@@ -369,6 +371,7 @@ func TestKilledTargetWhileMirroring(t *testing.T) {
 // is dead; the directory is changed natively when that is taken away, then the daemon
 // is started again, which begins a new epoch and compares everything.
 func TestKilledSourceHeals(t *testing.T) {
+	t.Parallel()
 	r := protectedRig(t)
 	r.settled("before")
 	defer r.asleep(r.levels())
@@ -400,6 +403,7 @@ func (r *rig) killSource(rng *rand.Rand, i int) {
 
 // TestKilledBothHeal: both daemons are killed at once and started in either order.
 func TestKilledBothHeal(t *testing.T) {
+	t.Parallel()
 	r := protectedRig(t)
 	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(41, 42))

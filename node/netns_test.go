@@ -91,6 +91,7 @@ func faultAt(i, longEvery int) wireFault {
 // lost or done twice, and no new epoch begins. With the 36 of network_test.go there are
 // 100 faults in a run.
 func TestNetworkFaultsLoseNothing(t *testing.T) {
+	t.Parallel()
 	const seed = 151
 	r, w := wiredRig(t)
 	before := r.connection()
@@ -157,6 +158,7 @@ func BenchmarkResume(b *testing.B) {
 // old one; when the operator tells it the new one, the same epoch goes on: nothing that
 // waited is sent again by a mirror.
 func TestTargetMoves(t *testing.T) {
+	t.Parallel()
 	r, w := wiredRig(t)
 	before := r.connection()
 	stop := r.load(exercise.Job{Kind: "rate", Seed: 171, Ops: 500}, false)

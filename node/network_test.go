@@ -77,6 +77,7 @@ func (r *rig) resumed() time.Duration {
 // half open, passes one way only or is slow, under load. What was captured until it
 // healed arrives within 5 s; nothing is lost or done twice, and no new epoch begins.
 func TestFailingLineLosesNothing(t *testing.T) {
+	t.Parallel()
 	r, p := proxiedRig(t, 51)
 	r.settled("before")
 	before := r.connection()
@@ -105,6 +106,7 @@ func TestFailingLineLosesNothing(t *testing.T) {
 
 // TestFailingLineWhileMirroring: a mirror under way is healed by comparing.
 func TestFailingLineWhileMirroring(t *testing.T) {
+	t.Parallel()
 	r, p := proxiedRig(t, 61)
 	stop := r.load(exercise.Job{Kind: "stress", Seed: 61, Workers: 2, Ops: 4000}, false)
 	r.settled("before")
@@ -123,6 +125,7 @@ func TestFailingLineWhileMirroring(t *testing.T) {
 // TestDamagedBytesAreNeverApplied: bits flip on the line, both ways. Checksums and the
 // protocol catch them; the pair heals by itself, at worst in a new epoch.
 func TestDamagedBytesAreNeverApplied(t *testing.T) {
+	t.Parallel()
 	r, p := proxiedRig(t, 71)
 	r.settled("before")
 	defer r.asleep(r.levels())
@@ -190,6 +193,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 // TestBackToSleep: after cuts under load the pair converges, and goroutines, descriptors
 // and memory of both daemons are back to what they were, within 60 s.
 func TestBackToSleep(t *testing.T) {
+	t.Parallel()
 	r, p := proxiedRig(t, 81)
 	rng := rand.New(rand.NewPCG(81, 82))
 	round := func(cuts int) {

@@ -107,8 +107,10 @@ var cutFileSystems = []string{"ext4", "xfs"}
 // target goes on from its durable position, and converges: no new epoch, no mirror. On xfs
 // its queue loses even what was applied now and then.
 func TestPowerCutOfTheTarget(t *testing.T) {
+	t.Parallel()
 	for n, fs := range cutFileSystems {
 		t.Run(fs, func(t *testing.T) {
+			t.Parallel()
 			c := newCutRig(t, fs, "jersey", nil, nil)
 			c.target.closeControl()
 			c.target.d.Stop() // the end of the first mirror is durable now
@@ -142,6 +144,7 @@ func TestPowerCutOfTheTarget(t *testing.T) {
 // the source forgot, and TestPowerCutOfTheTarget would see a new epoch. It is planted, and
 // the power cut right before the position is written.
 func TestEarlyConfirmIsSeen(t *testing.T) {
+	t.Parallel()
 	c := newCutRig(t, "ext4", "jersey", nil, nil)
 	c.settled("before")
 	before := c.connection().Epoch
@@ -195,8 +198,10 @@ func (c *cutRig) targetWakesUp(left powercut.Image) {
 // load, while the target lives on and has more. The source notices, begins a new epoch,
 // and the target follows it, back where it must.
 func TestPowerCutOfTheSource(t *testing.T) {
+	t.Parallel()
 	for n, fs := range cutFileSystems {
 		t.Run(fs, func(t *testing.T) {
+			t.Parallel()
 			c := newCutRig(t, fs, "indy", nil, nil)
 			c.settled("before")
 			rng := rand.New(rand.NewPCG(61, uint64(n)))
@@ -250,6 +255,7 @@ func (c *cutRig) sourceWakesUp(left powercut.Image) {
 // TestPowerCutReadsOnlyWhatIsInFlight: of 5,000 files nobody touched none is read again
 // after a power cut of the source.
 func TestPowerCutReadsOnlyWhatIsInFlight(t *testing.T) {
+	t.Parallel()
 	const files = 5000
 	c := newCutRig(t, "ext4", "indy", func(dir string) {
 		for i := range files {

@@ -16,6 +16,7 @@ import (
 // or ends its connection, under load and with a file open. The daemon tells, mounts again,
 // and a new epoch in write order brings what was changed natively meanwhile.
 func TestMountTakenAwayIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	r := protectedRig(t)
 	r.settled("before")
 	for i, take := range []func(){

@@ -146,6 +146,7 @@ func soakedRig(t testing.TB, seed uint64) *soaked {
 // converges and sleeps; at the end nothing has grown: goroutines, descriptors, memory, the
 // disk space of both data directories.
 func TestSoak(t *testing.T) {
+	t.Parallel()
 	seed, limit := uint64(191), soakShort
 	if text := os.Getenv(soakEnv); text != "" {
 		d, err := time.ParseDuration(text)

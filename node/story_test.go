@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,11 +17,21 @@ import (
 	"understudy/internal/exercise"
 )
 
+// parallelTests is how many of those with daemons of their own run at once, unless the
+// command line says it: they mostly wait, two cores are well used by four.
+const parallelTests = "4"
+
 func TestMain(m *testing.M) {
 	exercise.Child() // does a job and ends, if this is a child
 	compareChild()
 	storeChild()
 	sequenceChild()
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", parallelTests) // a number: it is accepted
+	}
 	os.Exit(m.Run())
 }
 
