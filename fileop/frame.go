@@ -174,16 +174,7 @@ func ParseFrame(b []byte) (Frame, error) {
 	if crc32.Checksum(b[:52], castagnoli) != binary.LittleEndian.Uint32(b[52:]) {
 		return Frame{}, fmt.Errorf("%w: header checksum", ErrDamaged)
 	}
-	h := Header{
-		Lane:    Lane(b[5]),
-		Epoch:   Epoch(binary.LittleEndian.Uint64(b[8:])),
-		First:   Seq(binary.LittleEndian.Uint64(b[16:])),
-		Other:   Seq(binary.LittleEndian.Uint64(b[24:])),
-		Prev:    Chain(binary.LittleEndian.Uint64(b[32:])),
-		Count:   binary.LittleEndian.Uint32(b[40:]),
-		bodyLen: binary.LittleEndian.Uint32(b[44:]),
-		bodyCRC: binary.LittleEndian.Uint32(b[48:]),
-	}
+	h := decodeHeader(b)
 	body := b[HeaderSize:]
 	if int(h.bodyLen) != len(body) || (h.Lane != LaneQueue && h.Lane != LaneMirror) || h.Count == 0 || uint64(h.Count) > uint64(len(body))/3 ||
 		h.First == 0 || h.First+Seq(h.Count) < h.First || [2]byte(b[6:8]) != [2]byte{} || [4]byte(b[56:60]) != [4]byte{} {
@@ -193,6 +184,20 @@ func ParseFrame(b []byte) (Frame, error) {
 		return Frame{}, fmt.Errorf("%w: body checksum", ErrDamaged)
 	}
 	return Frame{Header: h, Chain: chainOf(b), Body: body}, nil
+}
+
+// decodeHeader reads the fields of a header as they are.
+func decodeHeader(b []byte) Header {
+	return Header{
+		Lane:    Lane(b[5]),
+		Epoch:   Epoch(binary.LittleEndian.Uint64(b[8:])),
+		First:   Seq(binary.LittleEndian.Uint64(b[16:])),
+		Other:   Seq(binary.LittleEndian.Uint64(b[24:])),
+		Prev:    Chain(binary.LittleEndian.Uint64(b[32:])),
+		Count:   binary.LittleEndian.Uint32(b[40:]),
+		bodyLen: binary.LittleEndian.Uint32(b[44:]),
+		bodyCRC: binary.LittleEndian.Uint32(b[48:]),
+	}
 }
 
 // Follows refuses a frame that is not the successor of the one that ended at last
@@ -248,4 +253,28 @@ func (r *Reader) Next(op *Op) (bool, error) {
 	r.seq++
 	r.left--
 	return true, nil
+}
+
+// AppendTo appends the frame's bytes, as ParseFrame took them.
+func (f *Frame) AppendTo(b []byte) []byte {
+	start := len(b)
+	b = append(b, make([]byte, HeaderSize)...)
+	f.encode(b[start:])
+	return append(b, f.Body...)
+}
+
+// Until is the frame with the records up to last alone; its chain stays that of the whole.
+func (f Frame) Until(last Seq) (Frame, error) {
+	if last >= f.Last() {
+		return f, nil
+	}
+	r := f.Records()
+	var op Op
+	for r.seq <= last {
+		if ok, err := r.Next(&op); err != nil || !ok {
+			return f, err
+		}
+	}
+	f.Count, f.Body = uint32(last-f.First+1), f.Body[:len(f.Body)-len(r.rest)]
+	return f, nil
 }

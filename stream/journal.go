@@ -58,6 +58,7 @@ type Journal struct {
 	unstored atomic.Int64 // bytes of queue records not yet stored
 
 	memoryMax atomic.Int64 // cfg.MemoryMax, or what SetLimits said last
+	stamped   atomic.Int64 // when stamp last gave an operation the time, nanoseconds since 1970
 
 	mu        sync.Mutex // guards what follows; held for some microseconds at most
 	tail      *Tail      // nil: none, or closed

@@ -31,6 +31,9 @@ func (j *Journal) put(op *fileop.Op, lane fileop.Lane) (_ fileop.Seq, err error)
 	if p := j.err.Load(); p != nil {
 		return 0, *p
 	}
+	if lane == fileop.LaneQueue {
+		j.stamp(op)
+	}
 	buf := records.Get().(*[]byte)
 	rec, err := encode((*buf)[:0], op, lane)
 	if err != nil {
@@ -66,6 +69,20 @@ func (j *Journal) put(op *fileop.Op, lane fileop.Lane) (_ fileop.Seq, err error)
 	return op.Seq, nil
 }
 
+// stampEvery is how fine the moments in the log are. Each time costs ten bytes.
+const stampEvery = time.Millisecond
+
+// stamp gives op the time of this machine's clock, unless an operation before it got the
+// same, to within stampEvery.
+func (j *Journal) stamp(op *fileop.Op) {
+	now := time.Now()
+	last := j.stamped.Load()
+	if at := now.UnixNano(); !op.Time.IsZero() || at >= last && at-last < int64(stampEvery) || !j.stamped.CompareAndSwap(last, at) {
+		return
+	}
+	op.Time = fileop.Time{Sec: now.Unix(), Nsec: uint32(now.Nanosecond())}
+}
+
 func encode(b []byte, op *fileop.Op, lane fileop.Lane) ([]byte, error) {
 	if err := op.Check(); err != nil {
 		return nil, err
@@ -97,7 +114,13 @@ func (j *Journal) addQueue(op *fileop.Op, rec []byte, crc uint32) (wake bool, er
 	if op.Kind == fileop.MirrorAbort {
 		j.dropMirror()
 	}
-	return j.appendQueue(rec, op.Other), nil
+	if op.Kind != fileop.Task {
+		return j.appendQueue(rec, op.Other), nil
+	}
+	j.sealQueue(time.Now()) // a task has a frame of its own: nothing waits with it that came before
+	j.appendQueue(rec, op.Other)
+	j.sealQueue(time.Now())
+	return true, nil
 }
 
 // appendQueue adds a record to the frame being built. Callers hold mu.
