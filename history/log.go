@@ -56,6 +56,7 @@ type Log struct {
 	dir string
 
 	mu     sync.Mutex // guards what follows
+	start  Start
 	segs   []*Segment // oldest first; the last one grows
 	f      *os.File   // the last one
 	at     follower   // the state at the end
