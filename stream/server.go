@@ -141,7 +141,7 @@ func (s *Server) startServer() error {
 		return fmt.Errorf("make messaging server: %w", err)
 	}
 	s.ns.Store(ns)
-	l := serverLog{log: s.log, fatal: make(chan string, 1)}
+	l := newServerLog(s.log)
 	ns.SetLoggerV2(l, false, false, false)
 	ns.Start()
 	for end := time.Now().Add(startTimeout); ; {

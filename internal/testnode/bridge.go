@@ -80,6 +80,16 @@ func (b *Bridge) Lose(i, percent int) {
 	}
 }
 
+// Slow limits what goes to a host, in kbit/s; 0 takes the limit away.
+func (b *Bridge) Slow(i, kbit int) {
+	b.t.Helper()
+	if kbit == 0 {
+		b.hub.Run(b.t, "tc", "qdisc", "del", "dev", port(i), "root")
+		return
+	}
+	b.hub.Run(b.t, "tc", "qdisc", "replace", "dev", port(i), "root", "tbf", "rate", fmt.Sprintf("%dkbit", kbit), "burst", "32kb", "latency", "100ms")
+}
+
 // Mend makes a host's cable good again.
 func (b *Bridge) Mend(i int) {
 	b.t.Helper()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"understudy/internal/access"
+	"understudy/internal/checked"
 )
 
 // hostile is a paired machine that does harm: it speaks the messaging protocol itself,
@@ -100,7 +101,7 @@ func (h *hostile) joins(c *rawConn, source, connection, place string) error {
 	req, _ := json.Marshal(map[string]any{"version": 1, "target": h.Target, "info": map[string]any{
 		"source": source, "connection": connection, "set": "evil", "epoch": 7,
 		"roots": []map[string]any{{"tree": 0, "obj": map[string]any{"Ino": 2, "Gen": 3}, "from": "/evil", "path": place}}}})
-	return c.say("rq.join", req)
+	return c.say("rq.join", checked.Seal(req))
 }
 
 // join begins an epoch of its own, as it may.
@@ -142,7 +143,7 @@ func (h *hostile) others(c *rawConn) error {
 	}
 	for _, s := range subjects {
 		leave, _ := json.Marshal(map[string]string{"source": h.Others[0], "connection": "evil"})
-		if err := c.say(s, leave); err != nil {
+		if err := c.say(s, checked.Seal(leave)); err != nil {
 			return err
 		}
 	}

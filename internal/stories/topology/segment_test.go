@@ -98,7 +98,7 @@ func newSegment(t *testing.T, names ...string) *segment {
 	for i, name := range names {
 		h := &host{t: t, name: name, dir: filepath.Join(base, name), ns: s.bridge.Hosts[i], addr: s.bridge.Addr(i) + ":" + node.DefaultPort}
 		h.cfg = node.DefaultConfig()
-		h.cfg.Name, h.cfg.Data, h.cfg.Listen = name, filepath.Join(h.dir, "data"), "0.0.0.0:"+node.DefaultPort
+		h.cfg.Name, h.cfg.Data, h.cfg.Listen = name, filepath.Join(h.dir, "daemon"), "0.0.0.0:"+node.DefaultPort
 		h.cfg.NetworkRetry = 100 * time.Millisecond
 		must(t, os.MkdirAll(h.cfg.Data, 0o700))
 		s.hosts, homes = append(s.hosts, h), append(homes, testnode.Home{Name: name, Data: h.cfg.Data})
@@ -306,3 +306,5 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
