@@ -108,9 +108,10 @@ func TestFailingLineLosesNothing(t *testing.T) {
 func TestFailingLineWhileMirroring(t *testing.T) {
 	t.Parallel()
 	r, p := proxiedRig(t, 61)
-	stop := r.load(exercise.Job{Kind: "stress", Seed: 61, Workers: 2, Ops: 4000}, false)
+	if _, err := (exercise.Job{Kind: "stress", Dir: r.dir, Seed: 61, Workers: 2, Ops: 4000}).RunChild(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	r.settled("before")
-	stop()
 	rng := rand.New(rand.NewPCG(61, 62))
 	for i := range scaled(7, 350) {
 		f := lineFaults[i%len(lineFaults)]
