@@ -53,8 +53,7 @@ func holds(path string, b byte) bool {
 // inPlaceRig is a pair with one file of content a that both disks hold for sure.
 func inPlaceRig(t *testing.T, plant failpoint.Plant) (c *cutRig, path, copied string) {
 	t.Helper()
-	t.Setenv(failpoint.Env, string(plant))
-	c = newCutRig(t, "ext4", "indy", nil, nil)
+	c = newCutRig(t, "ext4", "indy", nil, nil, failpoint.Env+"="+string(plant))
 	path, copied = filepath.Join(c.dir, "file"), filepath.Join(c.replica, "file")
 	rewrite(t, path, 'a')
 	c.settled("before")
@@ -82,6 +81,7 @@ func (c *cutRig) expect(plant failpoint.Plant) {
 // TestPowerCutTakesBackWhatTheTargetHas: the target applied a change of content that the
 // source's disk lost, most times, and which neither size nor date shows. It is taken back.
 func TestPowerCutTakesBackWhatTheTargetHas(t *testing.T) {
+	t.Parallel()
 	c, path, copied := inPlaceRig(t, "")
 	for range 5 { // a sync may come between, and then it is not lost
 		rewrite(t, path, 'b')
@@ -105,8 +105,10 @@ func TestPowerCutTakesBackWhatTheTargetHas(t *testing.T) {
 // durable with fdatasync, is on the source's disk although the inode's times are not;
 // the target never got it.
 func TestPowerCutShowsWhatWasWrittenInPlace(t *testing.T) {
+	t.Parallel()
 	for _, plant := range []failpoint.Plant{"", failpoint.PlantNoFlight, failpoint.PlantNoMark} {
 		t.Run("fault "+string(plant), func(t *testing.T) {
+			t.Parallel()
 			c, path, _ := inPlaceRig(t, plant)
 			c.target.closeControl()
 			c.target.d.Stop()
@@ -125,6 +127,7 @@ func TestPowerCutShowsWhatWasWrittenInPlace(t *testing.T) {
 
 // TestCleanMarkWaitsForDisks: what the clean mark says is on the source's disk.
 func TestCleanMarkWaitsForDisks(t *testing.T) {
+	t.Parallel()
 	c, path, _ := inPlaceRig(t, "")
 	writeInPlace(t, path, 'b', false)
 	c.settled("before the cut")
@@ -144,8 +147,10 @@ func TestCleanMarkWaitsForDisks(t *testing.T) {
 // returned, a power cut of the source leaves every operation before it in the queue on
 // its disk. Without strict mode, and with the waiting left out, it does not.
 func TestStrictModeKeepsWhatFsyncPromised(t *testing.T) {
+	t.Parallel()
 	for name, strict := range map[string]bool{"strict": true, "not strict": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := newCutRig(t, "ext4", "indy", nil, func(cfg *Config) { cfg.Strict = strict })
 			c.settled("before")
 			f, err := os.OpenFile(filepath.Join(c.dir, "file"), os.O_RDWR|os.O_CREATE, 0o644)

@@ -44,8 +44,9 @@ type cutRig struct {
 }
 
 // newCutRig starts both machines; the named one has its data directory and its tree on
-// a file system of this kind. before fills the tree, and change the settings.
-func newCutRig(t *testing.T, fs, name string, before func(dir string), change func(*Config)) *cutRig {
+// a file system of this kind. before fills the tree, change the settings, and env is
+// added to the environment of both.
+func newCutRig(t *testing.T, fs, name string, before func(dir string), change func(*Config), env ...string) *cutRig {
 	t.Helper()
 	store := powercut.NewStore(t, time.Duration(scaled(15, 300))*time.Minute)
 	c := &cutRig{disk: store.Disk(fs, name, 1<<30), boots: store.Path("boot_id")}
@@ -59,7 +60,7 @@ func newCutRig(t *testing.T, fs, name string, before func(dir string), change fu
 		if change != nil {
 			change(cut)
 		}
-	}, bootEnv+"="+c.boots)
+	}, append(env, bootEnv+"="+c.boots)...)
 	if name == "indy" {
 		c.dir = filepath.Join(c.disk.At(), "tree")
 		must(t, os.Mkdir(c.dir, 0o755))
