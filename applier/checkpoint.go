@@ -71,6 +71,9 @@ func (a *Applier) makeDurable(ctx context.Context, b *batch) error {
 	for {
 		failpoint.Hit(failpoint.SyncBefore)
 		err := a.syncTrees()
+		if err == nil && a.cfg.BeforeDurable != nil {
+			err = a.cfg.BeforeDurable()
+		}
 		if err == nil {
 			failpoint.Hit(failpoint.SyncAfter)
 			failpoint.Hit(failpoint.PositionBefore)

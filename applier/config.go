@@ -60,6 +60,7 @@ type Config struct {
 	// it or block.
 	OnEvent         func(Event)
 	OnDurable       func(Position)     // after each checkpoint
+	BeforeDurable   func() error       // before a position is made durable, which an error puts off; it may block
 	OnMirrorApplied func(k fileop.Seq) // mirror records up to k are applied: return credit
 	OnChange        func()             // Position or Stats.Retrying changed; often
 

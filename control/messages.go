@@ -46,6 +46,7 @@ type ConnectRequest struct {
 	Base    string            `json:"base,omitempty"`    // all-to-one mapping below this directory
 	Capture string            `json:"capture,omitempty"` // auto, stacked, fanotify, inotify
 	Adopt   bool              `json:"adopt,omitempty"`   // the target directory may hold files already
+	History string            `json:"history,omitempty"` // how much of the past the target keeps: "72h", "500GB", "off"; "": its setting
 	Mirror  string            `json:"mirror,omitempty"`  // full, diff, none; default full
 }
 

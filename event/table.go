@@ -67,6 +67,10 @@ const (
 	StateWritable    ID = 20035
 	SourceRefused    ID = 20036
 	ReplicaFailed    ID = 20037
+	HistoryBroken    ID = 20050
+	HistoryBack      ID = 20051
+	HistoryShort     ID = 20052
+	HistoryDropped   ID = 20053
 )
 
 const (
@@ -165,6 +169,13 @@ var kinds = []Kind{
 		"free space or repair the disk of the data directory", StateWritable},
 	{StateWritable, target, Success, "state directory writable", "the target's state directory can be written again", nil, "", 0},
 	{SourceRefused, target, Warning, "source refused", "source %1 was refused: %2", []string{"source", "err"}, "correct what the error names", 0},
+	{HistoryBroken, target, Warning, "history interrupted", "what is applied of %1 is not kept as history now: %2", []string{"source", "err"},
+		"correct what the error names; a further base is made by itself, and what was kept before stays", HistoryBack},
+	{HistoryBack, target, Success, "history kept again", "the history is kept again", nil, "", 0},
+	{HistoryShort, target, Warning, "history shortened", "the history of %1 is shorter than it is set to be: %2", []string{"source", "err"},
+		"free space on the disk of the histories, or set History to less", HistoryBack},
+	{HistoryDropped, target, Error, "history dropped", "the history of %1 was deleted, the disk is needed: %2", []string{"source", "err"},
+		"free space on the disk of the histories; a new base is then made by itself", 0},
 	{ReplicaFailed, target, Error, "replica failed", "the replica of %1 cannot go on: %2", []string{"source", "err"},
 		"the source begins anew and compares by itself; look at the error if it comes back", 0},
 }

@@ -31,11 +31,8 @@ type Start struct {
 	Whole  bool         `json:"whole"`  // the base is a past moment of the source
 }
 
-// Files beside the segments: what the first of them begins with, and the base's place.
-const (
-	fromFile  = "from.json"
-	startFile = "start.json"
-)
+// fromFile says what the first of the segments begins with.
+const fromFile = "from.json"
 
 // Segment is one file of the log.
 type Segment struct {
@@ -75,17 +72,16 @@ func Create(dir string, from Start) (*Log, error) {
 	}
 	l := &Log{dir: dir, start: from}
 	l.at = follower{Epoch: from.Epoch, Queue: from.Frame, Chain: from.Chain, Mirror: from.Mirror, Whole: from.Whole, From: from.Op}
-	err := errors.Join(writeJSON(filepath.Join(dir, fromFile), l.at), writeJSON(filepath.Join(dir, startFile), from))
-	if err != nil {
+	if err := writeJSON(filepath.Join(dir, fromFile), l.at); err != nil {
 		return nil, fmt.Errorf("create history: %w", err)
 	}
 	return l, l.next(1)
 }
 
-// Open goes on with a log. What is torn at its end is cut off.
-func Open(dir string) (*Log, error) {
-	l := &Log{dir: dir}
-	if err := errors.Join(readJSON(filepath.Join(dir, fromFile), &l.at), readJSON(filepath.Join(dir, startFile), &l.start)); err != nil {
+// Open goes on with a log whose base stands at start. What is torn at its end is cut off.
+func Open(dir string, start Start) (*Log, error) {
+	l := &Log{dir: dir, start: start}
+	if err := readJSON(filepath.Join(dir, fromFile), &l.at); err != nil {
 		return nil, fmt.Errorf("open history: %w: %w", ErrDamaged, err)
 	}
 	names, err := filepath.Glob(filepath.Join(dir, "*.log"))
@@ -184,8 +180,9 @@ func (l *Log) follow(s *Segment, h *head, body []byte) error {
 		s.Mirror = true
 		return err
 	case kindEnd:
-		_, err := parseEnd(body)
-		l.at.Ended, s.Mirror = true, true
+		e, err := parseEnd(body)
+		// What came behind is in the log and was not applied: it does not count.
+		l.at.Ended, l.at.Queue, l.at.Mirror, s.Mirror = true, e.Applied, e.Mirror, true
 		return err
 	}
 	f, err := fileop.ParseFrame(body)
@@ -383,15 +380,11 @@ func (l *Log) Close() error {
 // ErrClosed: the log was closed.
 var ErrClosed = errors.New("history is closed")
 
-// SetStart says that the base stands at a later operation now.
-func (l *Log) SetStart(s Start) error {
+// SetStart says that the base stands at a later operation now. The caller remembers it.
+func (l *Log) SetStart(s Start) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := writeJSON(filepath.Join(l.dir, startFile), s); err != nil {
-		return fmt.Errorf("move the history's beginning: %w", err)
-	}
 	l.start = s
-	return nil
 }
 
 // Start is where the base stands.

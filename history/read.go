@@ -112,6 +112,9 @@ func (l *Log) Epochs(from fileop.Epoch) (out []Epoch, err error) {
 		return nil, err
 	}
 	out = append(out, Epoch{Epoch: at.Epoch, First: segs[0].No})
+	if at.Ended {
+		out[0].End = &End{at.Epoch, at.Queue, at.Mirror}
+	}
 	for _, s := range segs {
 		if !s.Mirror {
 			continue
@@ -162,10 +165,14 @@ type Lane struct {
 	epoch fileop.Epoch
 	in    bool
 	after fileop.Seq // records up to here are not wanted
-	until fileop.Seq // nor those after, if not 0
+	until fileop.Seq // nor those after
 }
 
-// Lane opens a reader of the frames that hold records behind after, up to until; 0: all.
+// All is a number behind every record.
+const All fileop.Seq = 1 << 62
+
+// Lane opens a reader of the frames that hold records behind after, up to until. first: the
+// log begins with this epoch.
 func (l *Log) Lane(e Epoch, first bool, lane fileop.Lane, after, until fileop.Seq) *Lane {
 	return &Lane{cur: l.read(e.First), lane: lane, epoch: e.Epoch, in: first, after: after, until: until}
 }
@@ -196,7 +203,7 @@ func (r *Lane) Next() (f fileop.Frame, index uint64, err error) {
 		if f.Lane != r.lane || f.Last() <= r.after {
 			continue
 		}
-		if r.until > 0 && f.First > r.until {
+		if f.First > r.until {
 			return f, 0, io.EOF
 		}
 		return f, h.index, nil

@@ -50,7 +50,7 @@ func orBelow(dir, data, name string) string {
 
 // validateSettings checks the keys that are settings of the original.
 func (c *Config) validateSettings(bad func(string, any, string)) {
-	for key, dir := range map[string]string{"queue_dir": c.QueueDir, "backup_dir": c.BackupDir, "log_dir": c.LogDir, "orphans_dir": c.OrphansDir} {
+	for key, dir := range map[string]string{"queue_dir": c.QueueDir, "backup_dir": c.BackupDir, "log_dir": c.LogDir, "orphans_dir": c.OrphansDir, "history_dir": c.HistoryDir} {
 		if dir != "" && !filepath.IsAbs(dir) {
 			bad(key, fmt.Sprintf("%q", dir), "an absolute path of a directory")
 		}

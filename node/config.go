@@ -45,6 +45,9 @@ type Config struct {
 	// AutoRemirrorRetry is the longest time between mirrors that the target asks for.
 	AutoRemirrorRetry time.Duration `mapstructure:"auto_remirror_retry"`
 
+	History    string `mapstructure:"history"`     // how much of its replicas' past this machine keeps as a target (History): an age, a size, both, or off
+	HistoryDir string `mapstructure:"history_dir"` // where (HistoryDir); "": in Data
+
 	QueueDir     string `mapstructure:"queue_dir"`      // of the queues on disk (QJournalDir); "": in Data
 	BackupDir    string `mapstructure:"backup_dir"`     // of the copies of sources' replication sets (BackupDir); "": in Data
 	LogDir       string `mapstructure:"log_dir"`        // of the event journal (LogDir); "": in Data
@@ -89,6 +92,7 @@ type ConnectionConfig struct {
 	Base    string            `mapstructure:"base" json:"base,omitempty"`
 	Capture string            `mapstructure:"capture" json:"capture,omitempty"`
 	Adopt   bool              `mapstructure:"adopt" json:"adopt,omitempty"`
+	History string            `mapstructure:"history" json:"history,omitempty"` // the target keeps so much; "": what it keeps of all
 	// Restore makes it a restoration; nil: it is none.
 	Restore *restoreConfig `mapstructure:"-" json:"restore,omitempty"`
 }
@@ -182,6 +186,9 @@ func (c *Config) Validate() error {
 		bad("auto_remirror_retry", c.AutoRemirrorRetry, "at least 100ms")
 	}
 	c.validateSettings(bad)
+	if _, err := parseKeep(c.History); err != nil {
+		bad("history", fmt.Sprintf("%q", c.History), "an age as 72h or 14d, a size as 500GB, both with a comma, or off")
+	}
 	for _, dir := range c.Mounts {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {
 			bad("mounts", fmt.Sprintf("%q", dir), "an absolute path other than /")
@@ -224,6 +231,9 @@ func (c *ConnectionConfig) validate() error {
 	case "", "auto", "stacked", "fanotify", "inotify":
 	default:
 		errs = append(errs, fmt.Errorf("capture: %q: auto, stacked, fanotify or inotify", c.Capture))
+	}
+	if _, err := parseKeep(c.History); err != nil {
+		errs = append(errs, err)
 	}
 	if len(c.Map) > 0 && c.Base != "" {
 		errs = append(errs, errors.New("map and base: give one of them"))

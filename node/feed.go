@@ -80,5 +80,5 @@ func (r *replica) apply(ctx context.Context) error {
 	if r.n.wrapFeed != nil {
 		fd = r.n.wrapFeed(&r.info, fd)
 	}
-	return r.app.Run(ctx, fd)
+	return r.app.Run(ctx, keepingFeed{fd, r.past})
 }

@@ -141,6 +141,9 @@ func (n *Node) checkJoin(req *joinRequest) error {
 	if !nodeName.MatchString(info.Source) || info.Connection == "" || len(info.Connection) > 64 || len(info.Roots) == 0 || info.Epoch == 0 {
 		return control.Errorf(control.BadRequest, "", "incomplete join request of %q", info.Source)
 	}
+	if _, err := parseKeep(info.History); err != nil {
+		return control.Errorf(control.BadRequest, "", "%v", err)
+	}
 	for i, r := range info.Roots {
 		if r.Tree != uint32(i) || !filepath.IsAbs(r.Path) || filepath.Clean(r.Path) != r.Path || r.Path == "/" || strings.ContainsRune(r.Path, 0) {
 			return control.Errorf(control.BadRequest, "choose an absolute path of a directory", "target path %q", r.Path)

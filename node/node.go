@@ -88,6 +88,8 @@ type Node struct {
 	setFan   func(*fanotify.Config) // lets tests make queues short; set before captures start
 	conns    map[int]*Connection
 	replicas map[string]*replica
+	pasts    map[string]*past // histories, by the keys of the replicas
+	replays  replays
 	// wrapFeed lets tests watch what is applied; set before replicas open.
 	wrapFeed func(*joinInfo, applier.Feed) applier.Feed
 	restores restores
@@ -125,7 +127,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, base: base, settings: set, presence: newPresence(), shutDown: make(chan struct{}), log: log, state: st, gate: newGate(), ready: make(chan struct{}), replaced: make(chan struct{}), started: time.Now(),
-		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}}
+		captures: map[string]*captured{}, conns: map[int]*Connection{}, replicas: map[string]*replica{}, pasts: map[string]*past{}}
 	if n.keys, err = access.Open(cfg.Data, cfg.Name); err != nil {
 		return nil, err
 	}
@@ -204,8 +206,10 @@ func (n *Node) start() (stops []func(), err error) {
 	n.wait.Go(func() { n.failover.Run(n.ctx) })
 	n.serveBeats()
 	n.wait.Go(n.watchOwnAddresses)
+	n.loadPasts()
 	n.resumeReplicas() // before sources can ask for the same ones
 	n.dropLeftovers()
+	n.wait.Go(func() { n.keepHistories(n.ctx) })
 	add(n.servePeers())
 	for _, dir := range n.mounts() {
 		if n.capturing(dir) {

@@ -37,6 +37,8 @@ type joinInfo struct {
 	Since int64 `json:"since,omitempty"`
 	// Restore: the source sends back what it holds of this machine, once.
 	Restore bool `json:"restore,omitempty"`
+	// History is how much of the replica's past the target is to keep; "": what it keeps of all.
+	History string `json:"history,omitempty"`
 }
 
 // joinRoot is one root directory of the set and where it goes.

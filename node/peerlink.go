@@ -18,7 +18,7 @@ import (
 // join asks the target for its half of the connection.
 func (s *session) join() error {
 	c := s.c
-	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch, Restore: c.cfg.Restore != nil}
+	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch, Restore: c.cfg.Restore != nil, History: c.cfg.History}
 	for i, p := range c.pairs {
 		e, err := s.captures[i].tree.Lookup(relative(s.captures[i].dir, p.From))
 		if err != nil {

@@ -27,6 +27,7 @@ type replica struct {
 	recv    *stream.Receiver
 	app     *applier.Applier
 	log     *slog.Logger
+	past    *past // what is kept of its history
 	cancel  context.CancelFunc
 	done    chan struct{}
 	// report: something to report now; position: something that may wait for ackEvery.
@@ -66,9 +67,10 @@ func (n *Node) checkPlaces(info *joinInfo) error {
 func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*replica, error) {
 	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1), position: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
-	cfg := applier.Config{StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
+	r.past = n.pastOf(&info)
+	cfg := applier.Config{BeforeDurable: r.past.sync, StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
 		RetryEvery: n.conf().TargetRetry, RetryMax: n.conf().TargetRetryLimit,
-		Orphans: func() applier.OrphanPolicy { return n.conf().orphanPolicy() }, OnDurable: r.durable, OnMirrorApplied: func(fileop.Seq) { r.poke() }, OnChange: r.moved}
+		Orphans: func() applier.OrphanPolicy { return n.conf().orphanPolicy() }, OnDurable: r.durable, OnMirrorApplied: r.mirrorApplied, OnChange: r.moved}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
 	}
@@ -77,6 +79,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 		return nil, control.Errorf(control.Refused, "", "replica: %v", err)
 	}
 	pos := r.app.Position()
+	r.past.begin(&info, r.app.NeedsRecovery() && r.app.Rebooted())
 	r.recv, err = n.srv.OpenReceiver(ctx, stream.ReceiverConfig{Source: info.Source, Connection: info.Connection, Epoch: info.Epoch,
 		MaxBytes: n.conf().QueueLimit, MirrorWindow: n.conf().MirrorWindow, MirrorDone: pos.MirrorApplied, Log: r.log,
 		Applied: stream.Position{Frame: pos.Frame, Seq: pos.FrameLast, Chain: pos.Chain}})
@@ -148,6 +151,13 @@ func (r *replica) durable(p applier.Position) {
 		r.recv.Purge(p.Frame)
 	}
 	r.checkpointed()
+	r.past.applied(p.Applied, p.MirrorApplied)
+	r.poke()
+}
+
+// mirrorApplied returns credit.
+func (r *replica) mirrorApplied(k fileop.Seq) {
+	r.past.applied(0, k)
 	r.poke()
 }
 
@@ -183,6 +193,7 @@ func (r *replica) stop() {
 
 // drop deletes the queue of an ended epoch.
 func (r *replica) drop(ctx context.Context) {
+	r.past.ended(&r.info, r.app.Position())
 	if err := r.recv.Delete(ctx); err != nil {
 		r.log.Warn("target queue of an ended epoch not deleted", "err", err)
 	}

@@ -80,7 +80,7 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 		return 0, err
 	}
 	cfg := ConnectionConfig{Set: req.Set, Rules: req.Rules, Target: req.Target, Address: req.Address, Map: req.Map, Base: req.Base,
-		Capture: req.Capture, Adopt: req.Adopt}
+		Capture: req.Capture, Adopt: req.Adopt, History: req.History}
 	if err := cfg.validate(); err != nil {
 		return 0, control.Errorf(control.BadRequest, "", "connect: %v", err)
 	}

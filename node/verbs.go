@@ -86,6 +86,12 @@ func (n *Node) serveControl() (stop func(), err error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
 		"restore":      verb(n.restore),
+
+		"mark":          verb(n.mark),
+		"history":       verb(n.historyVerb),
+		"history.clear": verb(n.clearHistory),
+		"replay":        verb(n.replayVerb),
+
 		"verify":       verb(n.verify),
 		"orphans":      verb(n.orphans),
 		"transmission": verb(n.transmit),

@@ -52,6 +52,8 @@ var tableFL = []Setting{
 	yesNo("HBTrace", Logging, 0, "write heartbeats to the log").without(whyTrace),
 	number("HBTTL", Network, 1, secondsMax, "s", 10, "time without a heartbeat after which a machine counts as away").sets("heartbeat_ttl", seconds, AtOnce),
 	text("HeartbeatIgnoreIPs", Network, List, "", "addresses without heartbeats").without("heartbeats go between paired machines alone"),
+	text("History", Target, Text, "", "how much of its replicas' past a target keeps: an age (72h, 14d), a size (500GB), or both with a comma; empty: none").sets("history", 0, AtOnce),
+	text("HistoryDir", Target, Path, "", "where it is kept, best on the file system of the replicas; empty: history in the data directory").sets("history_dir", 0, Restart),
 	number("HPQueueRatio", Source, 1, 65535, "", 5, "bytes of changes that are sent for each byte of a mirror, while both wait").sets("replication_ratio", 0, AtOnce),
 	yesNo("IgnoreArchiveBit", Source, 1, "leave the archive attribute out of comparisons").without(whyWindows).hidden(),
 	yesNo("IgnoreDeleteOps", Source, 0, "do not remove files on the target that are removed on the source").without("the next mirror would remove them all the same; the version that leaves orphans a choice uses the value"),
