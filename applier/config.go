@@ -56,6 +56,13 @@ type Config struct {
 	// them.
 	Orphans func() OrphanPolicy
 
+	// OnTask runs the task command of an operation whose turn has come: the tree is the
+	// state of the source at the moment of the command, and nothing is applied until it
+	// returns. ctx ends with Run. It may be called again for the same operation after a
+	// restart. It may call back into the applier, but not wait for something to be applied.
+	// nil: tasks are passed over.
+	OnTask func(ctx context.Context, op *fileop.Op)
+
 	// The callbacks come from the applier's own goroutines and must not call back into
 	// it or block.
 	OnEvent         func(Event)

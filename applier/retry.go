@@ -55,8 +55,10 @@ func (a *Applier) drop(op *fileop.Op, err error) {
 
 func (a *Applier) apply(op *fileop.Op) error {
 	switch op.Kind {
-	case fileop.Sync, fileop.Task:
+	case fileop.Sync:
 		return nil
+	case fileop.Task:
+		return a.opTask(op)
 	case fileop.Barrier:
 		return a.opBarrier(op)
 	case fileop.Gap:

@@ -36,6 +36,8 @@ var Verbs = []Verb{
 	{"connect", Admin, "protect a replication set on a target"},
 	{"disconnect", Admin, "end a connection and drop its queue"},
 	{"mirror", Admin, "start, stop, pause or resume the mirror of a connection"},
+	{"task", Admin, "put a task command into the queue of a connection"},
+	{"tasks", Monitor, "the task commands this machine knows, and what became of them"},
 	{"restore", Admin, "send the data of a replica held here back to its source, or to another machine"},
 	{"verify", Admin, "compare source and target of a connection, at the same operation; stop it, or ask how it is"},
 	{"orphans", Admin, "remove or set aside what only the target has; stop it, or ask how it is"},

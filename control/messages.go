@@ -151,7 +151,8 @@ type Replica struct {
 	UnknownOps  uint64   `json:"unknown_ops"`
 	LastError   string   `json:"last_error,omitempty"`
 	Alerts      []Alert  `json:"alerts,omitempty"`
-	Unsupported uint64   `json:"unsupported"` // owners or attributes this machine could not set
+	Task        string   `json:"task,omitempty"` // job of the task command that applying waits for
+	Unsupported uint64   `json:"unsupported"`    // owners or attributes this machine could not set
 }
 
 // Capture is a captured directory.

@@ -41,6 +41,14 @@ const (
 	WriteFailing     ID = 4113
 	WriteCured       ID = 4120
 	WriteDropped     ID = 4150
+	TaskArrived      ID = 4200
+	TaskDropped      ID = 4201
+	TaskRuns         ID = 4202
+	TaskEnded        ID = 4203
+	TaskNotRun       ID = 4204
+	TaskTimedOut     ID = 4205
+	TaskUnlimited    ID = 4206
+	TaskDisabled     ID = 4207
 	SessionBroken    ID = 10100
 
 	CaptureOverflow  ID = 20001
@@ -71,6 +79,7 @@ const (
 	HistoryBack      ID = 20051
 	HistoryShort     ID = 20052
 	HistoryDropped   ID = 20053
+	TaskFailed       ID = 20040
 )
 
 const (
@@ -131,6 +140,20 @@ var kinds = []Kind{
 	{WriteCured, target, Success, "target writes again", "the write on the target worked after retries", nil, "", 0},
 	{WriteDropped, target, Error, "write dropped", "an operation on the target failed after all retries and was dropped: %1: %2", []string{"path", "err"},
 		"a mirror heals it; it begins by itself where AutoRemirror is on", 0},
+	{TaskArrived, service, Info, "task arrived", "task %1 arrived from %2, queued by %3 at %4", []string{"job", "source", "user", "time"}, "", 0},
+	{TaskDropped, service, Warning, "task given up", "task %1 of %2, queued by %3 at %4, went down with its queue before the target confirmed it", []string{"job", "source", "user", "time"},
+		"see on the target whether it ran there (status tasks); else submit it again", 0},
+	{TaskRuns, service, Info, "task runs", "at point %1 program %2 of task %3 runs", []string{"point", "program", "job"}, "", 0},
+	{TaskEnded, service, Info, "task ended", "program %1 ended with exit code %2, task %3 at %4", []string{"program", "exit", "job", "point"}, "", 0},
+	{TaskNotRun, service, Error, "task did not run", "program %1 of task %2 did not run to its end: %3", []string{"program", "job", "err"},
+		"check path and rights of the program; it is not started again by itself", 0},
+	{TaskTimedOut, service, Warning, "task ran too long", "after %1 program %2 of task %3 was ended: its time was over", []string{"time", "program", "job"},
+		"raise the task's timeout, or correct the program", 0},
+	{TaskUnlimited, service, Warning, "task without a time limit", "program %1 of task %2 has no time limit: the queue waits until it ends", []string{"program", "job"}, "give it a timeout", 0},
+	{TaskDisabled, service, Warning, "task commands are switched off", "program %1 of task %2 was not run: task commands are switched off on this machine", []string{"program", "job"},
+		"set EnableTaskCmdProcessing to 1 if they are wanted", 0},
+	{TaskFailed, service, Warning, "task failed", "program %1 of task %3 ended with exit code %2; what it printed: %4", []string{"program", "exit", "job", "file"},
+		"read what it printed; it is not started again by itself", 0},
 	{SessionBroken, service, Warning, "connection cut by an error", "replication set %1 to %2 was cut because of an error: %3", []string{"set", "target", "err"},
 		"it reconnects and compares by itself; look at the error if it comes back", Reconnected},
 

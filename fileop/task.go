@@ -188,10 +188,19 @@ func isTask(rec []byte) bool {
 	return len(rec) > 1 && rec[0] == fKind<<3 && rec[1] == byte(Task)
 }
 
-// Tasks returns the Task operations of a frame, which are few, without decoding the
-// other records. Their Data are slices of the frame.
-func (f *Frame) Tasks() ([]Op, error) {
-	var out []Op
+// FrameTasks returns the Task operations of a frame, which are few, without decoding the
+// other records. ParseFrame has taken the frame before: its checksums are not looked at.
+// Data are slices of it.
+func FrameTasks(frame []byte) (out []Op, err error) {
+	if len(frame) < HeaderSize || Lane(frame[5]) != LaneQueue {
+		return nil, nil
+	}
+	f := Frame{Header: decodeHeader(frame), Body: frame[HeaderSize:]}
+	return f.Tasks()
+}
+
+// Tasks is FrameTasks of a frame that is parsed.
+func (f *Frame) Tasks() (out []Op, err error) {
 	r := f.Records()
 	for r.left > 0 {
 		at := r

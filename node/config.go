@@ -38,6 +38,7 @@ type Config struct {
 	Hold             bool          `mapstructure:"hold"`               // captured directories outlive this process: a holder keeps them
 	HoldGrace        time.Duration `mapstructure:"hold_grace"`         // how long applications wait for a daemon to come back
 	Watchdog         time.Duration `mapstructure:"watchdog"`           // after how long the holder kills a daemon that hangs
+	TaskCommands     bool          `mapstructure:"task_commands"`      // programs of task commands run on this machine (EnableTaskCmdProcessing)
 	Strict           bool          `mapstructure:"strict"`             // queues synced to disk at every write
 	QueueFree        int64         `mapstructure:"queue_free"`         // bytes of the queue's disk that stay free (QJournalFreeSpaceMin); 0: 1 GiB, or 5 % of a small disk
 	AutoReconnect    bool          `mapstructure:"auto_reconnect"`     // after a restart or a lost queue

@@ -72,6 +72,8 @@ type Node struct {
 	replaced  chan struct{} // closed when successor is set
 	successor string        // program that goes on
 
+	tasks     *taskLog
+	aside     chan struct{} // a place for each program of a task that nobody waits for
 	failover  *failover.Manager
 	events    *event.Log
 	followers chan struct{} // who wait for events
@@ -144,6 +146,10 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	if err := n.openMarks(); err != nil {
+	if n.tasks, err = openTasks(cfg.Data, log); err != nil {
+		return nil, errors.Join(err, n.srv.Close(context.Background()))
+	}
+	n.aside = make(chan struct{}, maxAside)
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())

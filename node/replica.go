@@ -40,6 +40,7 @@ type replica struct {
 	lastErr string
 	paused  bool
 	alert   event.ID // what holds up the applier; 0: nothing
+	task    string   // job of the task command that runs now; "": none
 
 	queueUsed, queueLimit int64 // bytes of the queue, as of the last second
 }
@@ -70,7 +71,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 	r.past = n.pastOf(&info)
 	cfg := applier.Config{BeforeDurable: r.past.sync, StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
 		RetryEvery: n.conf().TargetRetry, RetryMax: n.conf().TargetRetryLimit,
-		Orphans: func() applier.OrphanPolicy { return n.conf().orphanPolicy() }, OnDurable: r.durable, OnMirrorApplied: r.mirrorApplied, OnChange: r.moved}
+		Orphans: func() applier.OrphanPolicy { return n.conf().orphanPolicy() }, OnDurable: r.durable, OnMirrorApplied: r.mirrorApplied, OnChange: r.moved, OnTask: r.onTask}
 	for _, root := range info.Roots {
 		cfg.Roots = append(cfg.Roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: root.Path})
 	}
@@ -114,6 +115,11 @@ func (r *replica) run(ctx context.Context) {
 		defer stop()
 	}
 	if stop, err := r.serveProbes(); err != nil {
+		r.breakUp(err)
+	} else {
+		defer stop()
+	}
+	if stop, err := r.serveTasks(ctx); err != nil {
 		r.breakUp(err)
 	} else {
 		defer stop()

@@ -110,7 +110,7 @@ func (s *session) prepare(t *stream.Tail) {
 	c := s.c
 	s.orders.tell(t, s.wasEmpty, &c.mirrors)
 	s.sender = stream.NewTransmitter(s.journal, s.link, stream.TransmitterConfig{Connection: c.key, Source: c.n.cfg.Name, Gate: stream.Gates{c.limits.valve, c.valve},
-		MirrorWeight: c.n.conf().mirrorWeight()}, c.log)
+		MirrorWeight: c.n.conf().mirrorWeight(), BeforeTask: s.beforeTask}, c.log)
 	s.mirror = mirror.New(s.mirrorConfig(), c.log)
 }
 
@@ -189,6 +189,7 @@ func (s *session) run(first *mirror.Options) error {
 	g.Go(func() error { return s.keepShut(ctx) })
 	g.Go(func() error { return s.keepClean(ctx) })
 	g.Go(func() error { return s.keepBackup(ctx) })
+	g.Go(func() error { return s.keepTasks(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -152,6 +152,7 @@ func (n *Node) Disconnect(ctx context.Context, id int) error {
 	if err := n.state.update(func(d *stateData) {
 		kept := d.Connections[:0]
 		for _, s := range d.Connections {
+	c.dropTasks(0)
 			if s.Key != c.key {
 				kept = append(kept, s)
 			}
@@ -338,7 +339,7 @@ func (r *replica) status() control.Replica {
 		out.LastError = a.Broken
 	}
 	r.mu.Lock()
-	out.QueuedBytes, out.QueueLimit = r.queueUsed, r.queueLimit
+	out.QueuedBytes, out.QueueLimit, out.Task = r.queueUsed, r.queueLimit, r.task
 	r.mu.Unlock()
 	for _, root := range r.info.Roots {
 		out.Paths = append(out.Paths, root.Path)

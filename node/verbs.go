@@ -86,6 +86,8 @@ func (n *Node) serveControl() (stop func(), err error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
 		"restore":      verb(n.restore),
+		"task":         verb(n.queueTask),
+		"tasks":        verb(n.listTasks),
 
 		"mark":          verb(n.mark),
 		"history":       verb(n.historyVerb),

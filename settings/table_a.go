@@ -34,7 +34,7 @@ var tableAE = []Setting{
 	text("DTSetupType", General, Text, "", "internal").without(whyUnused).hidden(),
 	yesNo("EnableCRCCheck", Network, 1, "protect transmitted data by a checksum").without("it always is"),
 	yesNo("EnableDHCP", Failover, 1, "renew leases during failover").without(whyWindows).hidden(),
-	yesNo("EnableTaskCmdProcessing", Source, 0, "run task commands that stand in line with the data").without("this version has no task commands; the one that has them uses the value"),
+	yesNo("EnableTaskCmdProcessing", General, 0, "run the programs of task commands that stand in line with the data on this machine, with the rights of the daemon: QUEUETASK").sets("task_commands", 0, AtOnce),
 	number("ExtensionNumber", Logging, 0, anyNumber, "", 0, "next number of the log").without(whyFixed).hidden(),
 }
 

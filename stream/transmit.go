@@ -62,6 +62,9 @@ func (t *Transmitter) nextQueue(ctx context.Context) (*outgoing, error) {
 			return nil, err
 		}
 		t.ready = q
+		if q.tasks, err = t.tasks(q.data); err != nil {
+			return nil, err
+		}
 	}
 	if t.careful {
 		if inFlight, _, _ := t.pub.state(); inFlight > 0 {
@@ -129,8 +132,37 @@ func (t *Transmitter) fetchStored(ctx context.Context) (*outgoing, error) {
 // balanceMax bounds what one lane can save up against the other, in bytes.
 const balanceMax = 1 << 20
 
+// tasks are the Task operations in a frame.
+func (t *Transmitter) tasks(data []byte) ([]fileop.Op, error) {
+	if t.cfg.BeforeTask == nil {
+		return nil, nil
+	}
+	tasks, err := fileop.FrameTasks(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	return tasks, nil
+}
+
+// tellTasks lets the tasks of a frame be run for, which may take long.
+func (t *Transmitter) tellTasks(ctx context.Context, q *outgoing) error {
+	for i := range q.tasks {
+		t.cfg.BeforeTask(ctx, q.after.Frame, &q.tasks[i])
+	}
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case len(q.tasks) > 0:
+		return t.checkPublisher()
+	}
+	return nil
+}
+
 func (t *Transmitter) sendQueue(ctx context.Context, q *outgoing) error {
 	if err := t.pass(ctx, len(q.data)); err != nil || t.pub == nil {
+		return err
+	}
+	if err := t.tellTasks(ctx, q); err != nil || t.pub == nil {
 		return err
 	}
 	t.balance = max(t.balance-float64(len(q.data)), -balanceMax)

@@ -37,6 +37,9 @@ type TransmitterConfig struct {
 	MirrorWeight float64
 	// Last asks the target how far T reaches. nil: the Receiver there is asked.
 	Last func(ctx context.Context) (Position, error)
+	// BeforeTask is told of each Task operation before the frame (its number) that holds it is sent, and
+	// again when the frame is; sending waits for it. It is called by Run. nil: nobody asks.
+	BeforeTask func(ctx context.Context, frame uint64, op *fileop.Op)
 }
 
 // TransmitterStats is a plain copy of a transmitter's figures.
@@ -86,6 +89,7 @@ type outgoing struct {
 	data  []byte
 	at    time.Time
 	after Position
+	tasks []fileop.Op // in it
 }
 
 // NewTransmitter joins a journal to a link. Nothing is sent before Run.

@@ -19,6 +19,8 @@ func (in *Interp) status(ctx context.Context, c *syntax.Call) (answer, error) {
 		return in.statusSchedule(ctx, c)
 	case c.Has("MONITOR"):
 		return answer{}, notYet("STATUS MONITOR", laterMonitor)
+	case c.Has("TASKS"):
+		return in.statusTasks(ctx)
 	case c.Has("REPSET"):
 		return in.repsetList(ctx, c)
 	case c.Has("CONNECTION"):

@@ -34,7 +34,8 @@ func init() { // not in the declaration: HELP reads the table
 		"REPLICATION START": (*Interp).replication, "REPLICATION STOP": (*Interp).replication,
 		"LIMIT BANDWIDTH": (*Interp).limitBandwidth, "SCHEDULE CLEAR": (*Interp).schedule, "SCHEDULE DISABLE": (*Interp).schedule,
 		"SCHEDULE ENABLE": (*Interp).schedule, "SCHEDULE END": (*Interp).schedule, "SCHEDULE START": (*Interp).schedule, "SCHEDULE WINDOW": (*Interp).schedule,
-		"VERIFY": (*Interp).verify, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
+		"QUEUETASK": (*Interp).queueTask,
+		"VERIFY":    (*Interp).verify, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
 		"RESTORE": (*Interp).restore, "WAITONRESTORE": (*Interp).waitOnRestore,
 		"WAIT": (*Interp).wait, "WRITE": (*Interp).write,
 	}
