@@ -15,6 +15,7 @@ type MonitorConfig struct {
 	KeepAddresses bool                     `json:"keep_addresses"`
 	MoveName      bool                     `json:"move_name"`
 	SkipQueue     bool                     `json:"skip_queue"`
+	NoLease       bool                     `json:"no_lease"`
 	Witnesses     []string                 `json:"witnesses,omitempty"`
 	Scripts       map[string]MonitorScript `json:"scripts,omitempty"` // by prefailover, postfailover, prefailback, postfailback, fence
 }
@@ -47,6 +48,7 @@ type MonitorStatus struct {
 	LeftMS    int64                  `json:"time_to_fail_ms"`
 	TimeoutMS int64                  `json:"timeout_ms"`
 	Line      string                 `json:"line"`
+	Lease     string                 `json:"lease,omitempty"`   // what the source does when it is cut off
 	Pending   string                 `json:"pending,omitempty"` // why a person has to decide
 	Step      string                 `json:"step,omitempty"`
 	Errors    []string               `json:"errors,omitempty"`

@@ -35,6 +35,8 @@ const (
 	OwnAddressFree    ID = 20114
 	RestoreRequired   ID = 4018
 	RestoreDone       ID = 20113
+	AddressesGivenUp  ID = 20115
+	AddressesBack     ID = 20116
 	FailoverComplete  ID = 700001
 )
 
@@ -84,6 +86,9 @@ var failoverKinds = []Kind{
 	{OwnAddressTaken, monitor, Error, "own address taken", "address %1 of this machine is answered for by %2", []string{"address", "mac"},
 		"a target may stand in for this machine: disconnect it from the network and fail back first", OwnAddressFree},
 	{OwnAddressFree, monitor, Success, "own address free", "nobody else answers for %1 any more", []string{"address"}, "", 0},
+	{AddressesGivenUp, monitor, Error, "own addresses given up", "this machine has given up %1: %2", []string{"addresses", "why"},
+		"repair its network; it has them again by itself once nobody else answers for them; understudy lease release has them at once", AddressesBack},
+	{AddressesBack, monitor, Success, "own addresses back", "this machine has its addresses again (%1)", []string{"addresses"}, "", 0},
 	{RestoreRequired, service, Warning, "restore required", "%1 stood in for this machine: replication set %2 is not replicated: %3", []string{"target", "set", "why"},
 		"restore from the target, or give up what changed there: failback, discard", RestoreDone},
 	{RestoreDone, service, Success, "replicating again", "%1 takes replication set %2 again", []string{"target", "set"}, "", 0},

@@ -69,6 +69,16 @@ func arpClaims(frame []byte, ip netip.Addr) (net.HardwareAddr, bool) {
 	return net.HardwareAddr(bytes.Clone(frame[22:28])), sender == ip
 }
 
+// arpAsks reports who asks for ip in an ARP probe, as one does before taking it.
+func arpAsks(frame []byte, ip netip.Addr) (net.HardwareAddr, bool) {
+	if len(frame) < 42 || binary.BigEndian.Uint16(frame[12:]) != etherARP || !bytes.Equal(frame[14:22], []byte{0, 1, 8, 0, 6, 4, 0, arpRequest}) {
+		return nil, false
+	}
+	sender, _ := netip.AddrFromSlice(frame[28:32])
+	wanted, _ := netip.AddrFromSlice(frame[38:42])
+	return net.HardwareAddr(bytes.Clone(frame[22:28])), sender.IsUnspecified() && wanted == ip
+}
+
 // multicastMAC is where Ethernet carries an IPv6 multicast (RFC 2464 7).
 func multicastMAC(ip netip.Addr) net.HardwareAddr {
 	b := ip.As16()
@@ -134,4 +144,15 @@ func ndClaims(frame []byte, ip netip.Addr) (net.HardwareAddr, bool) {
 	}
 	target, _ := netip.AddrFromSlice(frame[62:78])
 	return net.HardwareAddr(bytes.Clone(frame[6:12])), target == ip
+}
+
+// ndAsks reports who asks for ip in a neighbour solicitation without an address of its
+// own, as one does before taking it.
+func ndAsks(frame []byte, ip netip.Addr) (net.HardwareAddr, bool) {
+	if len(frame) < 14+40+24 || binary.BigEndian.Uint16(frame[12:]) != etherIPv6 || frame[20] != 58 || frame[21] != 255 || frame[54] != icmpv6NS {
+		return nil, false
+	}
+	from, _ := netip.AddrFromSlice(frame[22:38])
+	target, _ := netip.AddrFromSlice(frame[62:78])
+	return net.HardwareAddr(bytes.Clone(frame[6:12])), from.IsUnspecified() && target == ip
 }

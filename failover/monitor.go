@@ -55,6 +55,7 @@ type Monitor struct {
 	KeepAddresses bool              `json:"keep_addresses"` // addresses do not move; scripts alone do the work (F31)
 	MoveName      bool              `json:"move_name"`      // told to the scripts; nothing else changes names (F30)
 	SkipQueue     bool              `json:"skip_queue"`     // do not wait until what was received is applied (F34)
+	NoLease       bool              `json:"no_lease"`       // the source keeps its addresses when it is cut off
 	Witnesses     []string          `json:"witnesses,omitempty"`
 	Scripts       map[string]Script `json:"scripts,omitempty"`
 }

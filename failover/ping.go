@@ -80,19 +80,27 @@ func (p *ping) Close() {
 }
 
 // read takes answers until the socket is closed.
-func (p *ping) read() {
+func (p *ping) read() { takeAnswers(p.conn.ReadFromIP, p.answers, p.answer) }
+
+// takeAnswers reads packets until the socket is closed and tells of those that are answers.
+func takeAnswers[A any](read func([]byte) (int, A, error), answers chan<- struct{}, answer func([]byte) bool) {
 	buf := make([]byte, 2048)
 	for {
-		n, _, err := p.conn.ReadFromIP(buf)
+		n, _, err := read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err == nil && p.answer(buf[:n]) {
-			select {
-			case p.answers <- struct{}{}:
-			default:
-			}
+		if err == nil && answer(buf[:n]) {
+			notify(answers)
 		}
+	}
+}
+
+// notify leaves a value in a channel that has room for one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -46,6 +46,7 @@ type record struct {
 	Since  time.Time `json:"since"`
 	Taken  []Taken   `json:"taken,omitempty"`
 	Skip   []string  `json:"skip,omitempty"` // addresses that somebody else answers for
+	Lent   bool      `json:"lent,omitempty"` // the source holds its addresses on lease
 	Errors []string  `json:"errors,omitempty"`
 
 	// Sealed: nothing of the source is received or applied (F35). Restore: that stays so
@@ -61,6 +62,7 @@ type Order struct {
 	Manual bool `json:"manual,omitempty"` // a person asked for it
 	Force  bool `json:"force,omitempty"`  // also with unusable data, and addresses that others answer for
 	Stop   bool `json:"stop,omitempty"`   // after failback, do not watch
+	Switch bool `json:"switch,omitempty"` // the source lives, and gives its addresses up when it is told
 }
 
 // Taken is an address that this machine answers for in place of a source.

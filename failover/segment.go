@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,7 +48,7 @@ func openSegment(nic string, v6 bool) (*segment, error) {
 	}
 	s := &segment{fd: fd, index: l.Index, mac: l.HardwareAddr}
 	if v6 {
-		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, advertisementsOnly())
+		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, neighboursOnly())
 	}
 	if err == nil {
 		err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(kind), Ifindex: l.Index})
@@ -59,14 +60,15 @@ func openSegment(nic string, v6 bool) (*segment, error) {
 	return s, nil
 }
 
-// advertisementsOnly is a classic filter that lets ICMPv6 of type 136 pass, so that other
-// traffic cannot fill the socket.
-func advertisementsOnly() *unix.SockFprog {
+// neighboursOnly is a classic filter that lets ICMPv6 of types 135 and 136 pass, so that
+// other traffic cannot fill the socket.
+func neighboursOnly() *unix.SockFprog {
 	ins := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 20},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 58, Jf: 3},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 58, Jf: 4},
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 54},
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: icmpv6NA, Jf: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: icmpv6NA, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: icmpv6NS, Jf: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffff},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
 	}
@@ -112,14 +114,38 @@ func (s *segment) listen(ctx context.Context, limit time.Duration, see func(fram
 
 // Probe asks the segment of nic who has ip.
 func (Kernel) Probe(ctx context.Context, nic string, ip netip.Addr) (mac string, answered bool, err error) {
+	claims := arpClaims
+	if ip.Is6() {
+		claims = ndClaims
+	}
+	return probeSegment(ctx, nic, ip, claims)
+}
+
+// Rivals is Probe, but one of takers that asks for ip without having it counts too: it is
+// about to take it (RFC 5227 2.1.1, RFC 4862 5.4.3).
+func (Kernel) Rivals(ctx context.Context, nic string, ip netip.Addr, takers []string) (mac string, found bool, err error) {
+	claims, asks := arpClaims, arpAsks
+	if ip.Is6() {
+		claims, asks = ndClaims, ndAsks
+	}
+	return probeSegment(ctx, nic, ip, func(f []byte, ip netip.Addr) (net.HardwareAddr, bool) {
+		if mac, ok := claims(f, ip); ok {
+			return mac, true
+		}
+		mac, ok := asks(f, ip)
+		return mac, ok && slices.Contains(takers, mac.String())
+	})
+}
+
+func probeSegment(ctx context.Context, nic string, ip netip.Addr, claims func([]byte, netip.Addr) (net.HardwareAddr, bool)) (mac string, answered bool, err error) {
 	s, err := openSegment(nic, ip.Is6())
 	if err != nil {
 		return "", false, fmt.Errorf("probe %s: %w", ip, err)
 	}
 	defer s.close()
-	frame, claims := arpProbe, arpClaims
+	frame := arpProbe
 	if ip.Is6() {
-		frame, claims = ndProbe, ndClaims
+		frame = ndProbe
 	}
 	for range dupProbes {
 		if err := s.send(frame(s.mac, ip)); err != nil {
@@ -137,6 +163,32 @@ func (Kernel) Probe(ctx context.Context, nic string, ip netip.Addr) (mac string,
 		}
 	}
 	return "", false, nil
+}
+
+// ownersWait is how long Owners listens.
+const ownersWait = 100 * time.Millisecond
+
+// Owners asks once and lists all who answer for ip within a tenth of a second.
+func (Kernel) Owners(ctx context.Context, nic string, ip netip.Addr) (macs []string, err error) {
+	s, err := openSegment(nic, ip.Is6())
+	if err != nil {
+		return nil, fmt.Errorf("ask for %s: %w", ip, err)
+	}
+	defer s.close()
+	frame, claims := arpProbe, arpClaims
+	if ip.Is6() {
+		frame, claims = ndProbe, ndClaims
+	}
+	if err := s.send(frame(s.mac, ip)); err != nil {
+		return nil, fmt.Errorf("ask for %s on %s: %w", ip, nic, err)
+	}
+	err = s.listen(ctx, ownersWait, func(f []byte) bool {
+		if mac, ok := claims(f, ip); ok && mac.String() != s.mac.String() && !slices.Contains(macs, mac.String()) {
+			macs = append(macs, mac.String())
+		}
+		return false
+	})
+	return macs, err
 }
 
 // Announce tells the segment of nic that ip is here.

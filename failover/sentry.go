@@ -26,6 +26,9 @@ type sentry struct {
 	pending string // why a decision is awaited; "": none is
 	refused bool   // a takeover was declined, or stopped, since the source answered last
 	changed chan struct{}
+	lessor  *lessor // nil: no socket for it
+
+	grace time.Time // no takeover before; of the goroutine that watches
 }
 
 func (m *Manager) newSentry(r record) *sentry {
@@ -74,6 +77,9 @@ func (s *sentry) run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
+	var lending sync.WaitGroup
+	defer lending.Wait()
+	lending.Go(func() { s.lend(ctx) })
 	for ctx.Err() == nil {
 		r := s.current()
 		switch {

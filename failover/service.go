@@ -36,8 +36,9 @@ type Keys interface {
 // maxBeats bounds the answers of a daemon, each some 50 µs of work, in a second.
 const maxBeats = 2000
 
-// ServeBeats answers service probes at address (host:port) until ctx ends.
-func ServeBeats(ctx context.Context, address string, keys Keys, signed int) error {
+// ServeBeats answers service probes, and what targets ask about leases, at address
+// (host:port) until ctx ends.
+func ServeBeats(ctx context.Context, address string, keys Keys, tenant *Tenant, signed int) error {
 	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return fmt.Errorf("answer service probes: %w", err)
@@ -45,11 +46,11 @@ func ServeBeats(ctx context.Context, address string, keys Keys, signed int) erro
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer conn.Close()
-	return answerBeats(conn, keys, signed)
+	return answerBeats(conn, keys, tenant, signed)
 }
 
-func answerBeats(conn net.PacketConn, keys Keys, signed int) error {
-	buf := make([]byte, 2048)
+func answerBeats(conn net.PacketConn, keys Keys, tenant *Tenant, signed int) error {
+	buf := make([]byte, maxLease)
 	var second int64
 	count := 0
 	for {
@@ -60,10 +61,19 @@ func answerBeats(conn net.PacketConn, keys Keys, signed int) error {
 		if now := time.Now().Unix(); now != second {
 			second, count = now, 0
 		}
-		if err != nil || n != beatHead+signed || string(buf[:8]) != beatAsk || count >= maxBeats {
+		if count++; err != nil || count > maxBeats {
 			continue
 		}
-		count++
+		if at, ok := from.(*net.UDPAddr); ok && tenant != nil && n >= 8 && string(buf[:8]) == leaseAsk {
+			ip, _ := netip.AddrFromSlice(at.IP)
+			if msg := tenant.Answer(buf[:n], ip); msg != nil {
+				_, _ = conn.WriteTo(msg, from) // the next ask asks again
+			}
+			continue
+		}
+		if n != beatHead+signed || string(buf[:8]) != beatAsk {
+			continue
+		}
 		msg := append([]byte(beatAnswer), buf[8:beatHead]...)
 		_, _ = conn.WriteTo(append(msg, keys.Sign(msg)...), from) // the next request asks again
 	}
@@ -114,19 +124,10 @@ func (b *beat) Close() {
 }
 
 func (b *beat) read() {
-	buf := make([]byte, 2048)
-	for {
+	takeAnswers(func(buf []byte) (int, struct{}, error) {
 		n, err := b.conn.Read(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err == nil && b.answer(buf[:n]) {
-			select {
-			case b.answers <- struct{}{}:
-			default:
-			}
-		}
-	}
+		return n, struct{}{}, err
+	}, b.answers, b.answer)
 }
 
 // answer reports whether msg answers a request that was not answered before.
@@ -152,8 +153,11 @@ type either struct {
 	done    sync.WaitGroup
 }
 
-func newEither(all ...Prober) *either {
-	e := &either{all: all, answers: make(chan struct{}, 1), stop: make(chan struct{})}
+func newEither(all ...Prober) *either { return newEitherTo(make(chan struct{}, 1), all...) }
+
+// newEitherTo tells of answers in a channel with room for one.
+func newEitherTo(answers chan struct{}, all ...Prober) *either {
+	e := &either{all: all, answers: answers, stop: make(chan struct{})}
 	for _, p := range all {
 		e.done.Go(func() {
 			for {
@@ -161,10 +165,7 @@ func newEither(all ...Prober) *either {
 				case <-e.stop:
 					return
 				case <-p.Answers():
-				}
-				select {
-				case e.answers <- struct{}{}:
-				default:
+					notify(e.answers)
 				}
 			}
 		})

@@ -15,6 +15,7 @@ type Status struct {
 	Left      time.Duration // time to fail
 	Timeout   time.Duration
 	Line      string // one sentence for people
+	Lease     string // what the source does when it is cut off
 	Pending   string // why a decision is awaited
 	Step      string
 	Errors    []string
@@ -78,7 +79,7 @@ func (s *sentry) status() Status {
 	default:
 		st.State = string(s.light)
 	}
-	st.Line = st.line()
+	st.Line, st.Lease = st.line(), s.leaseWord(&r)
 	return st
 }
 

@@ -163,12 +163,22 @@ func (s *sentry) answering() bool {
 	return false
 }
 
+// returnGrace is how long a source that gave up its addresses may take to have them again,
+// when this machine was cut off and is not any more: two looks of a lease, and some.
+const returnGrace = 4 * time.Second
+
 // trigger: the source has failed. It reports whether the takeover begins now.
 func (s *sentry) trigger(ctx context.Context) bool {
 	r := s.current()
 	if err := s.isolated(ctx, &r); err != nil {
+		if r.Lent {
+			s.grace = time.Now().Add(returnGrace)
+		}
 		s.countAgain(err)
 		return false
+	}
+	if time.Now().Before(s.grace) {
+		return false // the next answer that stays out asks again
 	}
 	if len(r.Monitor.Witnesses) > 0 && !s.stillFailed(ctx, &r) {
 		return false

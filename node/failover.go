@@ -16,8 +16,12 @@ import (
 
 // Failover: what the monitors ask of the node.
 
-// monitorDir is the monitors' place below the data directory.
-const monitorDir = "monitors"
+// monitorDir is the monitors' place below the data directory, leaseDir that of what this
+// machine, as a source, was told by its targets.
+const (
+	monitorDir = "monitors"
+	leaseDir   = "leases"
+)
 
 // standIn is the node as its monitors see it.
 type standIn struct{ n *Node }
@@ -26,13 +30,16 @@ var _ failover.Host = standIn{}
 
 func (n *Node) openFailover() (err error) {
 	n.failover, err = failover.Open(failover.Config{Dir: filepath.Join(n.cfg.Data, monitorDir), Host: standIn{n}, Network: failover.Kernel{}, Signed: access.SignedLen})
+	if err == nil {
+		n.tenant, err = failover.OpenTenant(filepath.Join(n.cfg.Data, leaseDir), lodger{standIn{n}}, failover.Kernel{}, access.SignedLen)
+	}
 	return err
 }
 
 // serveBeats answers targets that watch this machine, at the address it listens on.
 func (n *Node) serveBeats() {
 	n.wait.Go(func() {
-		if err := failover.ServeBeats(n.ctx, n.Addr(), n.keys, access.SignedLen); err != nil {
+		if err := failover.ServeBeats(n.ctx, n.Addr(), n.keys, n.tenant, access.SignedLen); err != nil {
 			n.log.Warn("service probes are not answered", "err", err)
 		}
 	})

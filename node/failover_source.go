@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"understudy/control"
@@ -21,6 +22,24 @@ func (c *Connection) restoreRequired() bool {
 	defer c.mu.Unlock()
 	refused := new(control.Error)
 	return c.session == nil && errors.As(c.failure, &refused) && refused.Code == control.RestoreRequired
+}
+
+// lodger is the node as its leases see it.
+type lodger struct{ standIn }
+
+var _ failover.TenantHost = lodger{}
+
+// aboutLease keeps the alert of a lease apart from others about that target.
+func aboutLease(target string) event.About { return event.About{Target: target, Set: "lease"} }
+
+func (h lodger) GivenUp(target string, addresses []string, why string) {
+	h.n.events.Set(event.AddressesGivenUp, aboutLease(target), strings.Join(addresses, ", "), why)
+}
+
+func (h lodger) Back(target string) { h.n.events.Clear(aboutLease(target), event.AddressesGivenUp) }
+
+func (h lodger) Trouble(target string, err error) {
+	h.n.log.Warn("lease of own addresses", "target", target, "err", err)
 }
 
 // lookForDoubles is how often a source whose address somebody else answers for looks again.

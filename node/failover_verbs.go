@@ -51,6 +51,7 @@ func recode(from, to any) error {
 func monitorStatus(st failover.Status) (out control.MonitorStatus, err error) {
 	err = recode(st.Monitor, &out.MonitorConfig)
 	out.Started, out.State, out.LeftMS, out.TimeoutMS = st.Started, st.State, st.Left.Milliseconds(), st.Timeout.Milliseconds()
+	out.Lease = st.Lease
 	out.Line, out.Pending, out.Step, out.Errors, out.Restore, out.Since = st.Line, st.Pending, st.Step, st.Errors, st.Restore, st.Since
 	for _, t := range st.Taken {
 		out.Taken = append(out.Taken, control.TakenAddress{Address: t.Prefix.String(), NIC: t.NIC, Ours: t.Ours})

@@ -75,6 +75,7 @@ type Node struct {
 	tasks     *taskLog
 	aside     chan struct{} // a place for each program of a task that nobody waits for
 	failover  *failover.Manager
+	tenant    *failover.Tenant // this machine as a source that may be stood in for
 	events    *event.Log
 	followers chan struct{} // who wait for events
 
@@ -210,6 +211,7 @@ func (n *Node) start() (stops []func(), err error) {
 	n.resumeSessions()
 	n.serveResumed()
 	n.wait.Go(func() { n.failover.Run(n.ctx) })
+	n.wait.Go(func() { n.tenant.Run(n.ctx) })
 	n.serveBeats()
 	n.wait.Go(n.watchOwnAddresses)
 	n.loadPasts()

@@ -263,6 +263,7 @@ func (in *Interp) monitorOption(ctx context.Context, c *syntax.Call) (answer, er
 		set(&m.Automatic, "AUTO", "MANUAL")
 		set(&m.Automatic, "NOINTERVENTION", "INTERVENTION")
 		set(&m.SkipQueue, "SKIPQUEUE", "APPLYQUEUE")
+		set(&m.NoLease, "NOLEASE", "LEASE")
 		if c.Has("ALLIP") {
 			m.Trigger = "all"
 		}
@@ -366,6 +367,9 @@ func (in *Interp) monitorDisplay(ctx context.Context, c *syntax.Call) (answer, e
 	add("Move addresses:", "%s", yesNo(!st.KeepAddresses))
 	add("Move name:", "%s", yesNo(st.MoveName))
 	add("Apply target queue first:", "%s", yesNo(!st.SkipQueue))
+	if st.Lease != "" {
+		add("When the source is cut off:", "%s", st.Lease)
+	}
 	if len(st.Witnesses) > 0 {
 		add("Witnesses:", "%s", strings.Join(st.Witnesses, " "))
 	}

@@ -74,22 +74,23 @@ type Plant string
 
 // The plants.
 const (
-	PlantConfirmEarly Plant = "plant.confirm-early" // a position is reported before it is durable
-	PlantNoIntent     Plant = "plant.no-intent"     // names are changed without a word before
-	PlantNoRewind     Plant = "plant.no-rewind"     // a restart leaves names as they are
-	PlantNoSave       Plant = "plant.no-save"       // content is not kept for a restart
-	PlantSkip         Plant = "plant.skip"          // an operation that cannot be executed is left out
-	PlantNoTouched    Plant = "plant.no-touched"    // the target forgets which files are in flight
-	PlantNoFlight     Plant = "plant.no-flight"     // files changed in place are not noted on the source
-	PlantNoMark       Plant = "plant.no-mark"       // a source believes it knows everything, whatever its clean mark says
-	PlantNoChain      Plant = "plant.no-chain"      // a frame that is not the successor is taken
+	PlantConfirmEarly  Plant = "plant.confirm-early"  // a position is reported before it is durable
+	PlantNoIntent      Plant = "plant.no-intent"      // names are changed without a word before
+	PlantNoRewind      Plant = "plant.no-rewind"      // a restart leaves names as they are
+	PlantNoSave        Plant = "plant.no-save"        // content is not kept for a restart
+	PlantSkip          Plant = "plant.skip"           // an operation that cannot be executed is left out
+	PlantNoTouched     Plant = "plant.no-touched"     // the target forgets which files are in flight
+	PlantNoFlight      Plant = "plant.no-flight"      // files changed in place are not noted on the source
+	PlantNoMark        Plant = "plant.no-mark"        // a source believes it knows everything, whatever its clean mark says
+	PlantKeepAddresses Plant = "plant.keep-addresses" // a source that is cut off keeps its addresses
+	PlantNoChain       Plant = "plant.no-chain"       // a frame that is not the successor is taken
 )
 
 // plants says which promise each breaks (docs/guarantees.md).
 var plants = map[Plant]string{
 	PlantNoTouched: "G23", PlantNoFlight: "G23", PlantNoMark: "G23",
 	PlantConfirmEarly: "G7", PlantNoIntent: "G7, G13", PlantNoRewind: "G7", PlantNoSave: "G7",
-	PlantSkip: "G11", PlantNoChain: "G6",
+	PlantSkip: "G11", PlantNoChain: "G6", PlantKeepAddresses: "G40",
 }
 
 // Plants lists all plants with the promise each breaks.

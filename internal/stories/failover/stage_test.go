@@ -1,4 +1,4 @@
-package node
+package failover
 
 import (
 	"context"
@@ -35,16 +35,19 @@ type stage struct {
 	target *machine
 }
 
-func newStage(t testing.TB) *stage {
+func newStage(t testing.TB) *stage { t.Helper(); return newStageWith(t, "") }
+
+// newStageWith breaks a mechanism of the source.
+func newStageWith(t testing.TB, plant string) *stage {
 	t.Helper()
-	needRoot(t)
+	if os.Getuid() != 0 {
+		t.Skip("needs root: network namespaces")
+	}
 	base := testnode.Memory(t)
 	s := &stage{t: t, b: testnode.NewBridge(t, 4), base: base}
-	source, target := machineConfig(base, "indy"), machineConfig(base, "jersey")
-	source.Listen, target.Listen = "0.0.0.0:6320", "0.0.0.0:6320"
-	testnode.Pair(t, testnode.Home{Name: source.Name, Data: source.Data}, testnode.Home{Name: target.Name, Data: target.Data})
-	s.source = &machine{t: t, cfg: source, ns: s.b.Hosts[hostSource]}
-	s.target = &machine{t: t, cfg: target, ns: s.b.Hosts[hostTarget]}
+	s.source, s.target = newMachine(t, base, "indy", s.b.Hosts[hostSource]), newMachine(t, base, "jersey", s.b.Hosts[hostTarget])
+	s.source.plant = plant
+	testnode.Pair(t, testnode.Home{Name: "indy", Data: s.source.cfg.Data}, testnode.Home{Name: "jersey", Data: s.target.cfg.Data})
 	s.target.start()
 	s.source.start()
 	t.Cleanup(func() { s.source.closeControl(); s.target.closeControl() })

@@ -1,4 +1,4 @@
-package node
+package failover
 
 import (
 	"fmt"
@@ -43,6 +43,7 @@ func (s *stage) over(before []string) {
 }
 
 func TestFailoverCases(t *testing.T) {
+	t.Parallel()
 	t.Parallel()
 	s := newStage(t)
 	second, third := "192.0.2.101", "198.51.100.10"
@@ -240,7 +241,7 @@ func (s *stage) caseUnwatched(second, _ string) {
 func (s *stage) caseNeighbours(string, string) {
 	for _, ip := range []string{s.source4(), s.b.Addr6(hostSource)} { // the client learns where they are now
 		must(s.t, s.b.Hosts[hostClient].Do(func() error {
-			conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip, DefaultPort), 5*time.Second)
+			conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip, "6320"), 5*time.Second)
 			if err == nil {
 				_ = conn.Close()
 			}
@@ -302,6 +303,7 @@ func (s *stage) caseFence(string, string) {
 // on to the end, and nothing but what was added is removed.
 func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
 	t.Parallel()
+	t.Parallel()
 	s := newStage(t)
 	second := "192.0.2.101"
 	before := s.addresses(hostTarget)
@@ -313,7 +315,6 @@ func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
 		for i := range c.times {
 			s.target.kill()
 			s.target.startArmed(failpoint.At(c.point, i))
-			waitFor(t, "the target to answer", func() bool { return s.target.ask("status", nothing{}, nil) == nil })
 			s.monitor(nil, s.fast(s.source4()), control.MonitorAddress{Address: second, Take: true})
 			s.watching()
 			s.b.Die(hostSource)
@@ -333,7 +334,6 @@ func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
 			}
 			s.target.kill()
 			s.target.startArmed(failpoint.At(p, i))
-			waitFor(t, "the target to answer", func() bool { return s.target.ask("status", nothing{}, nil) == nil })
 			s.monitor(nil, s.fast(s.source4()), control.MonitorAddress{Address: second, Take: true})
 			s.watching()
 			s.b.Die(hostSource)
