@@ -183,6 +183,13 @@ func (r *Receiver) Received(ctx context.Context) iter.Seq2[fileop.Frame, error] 
 	}
 }
 
+// Frame reads frame i of the queue, without taking it.
+func (r *Receiver) Frame(ctx context.Context, i uint64) (fileop.Frame, error) {
+	ctx, cancel := r.until(ctx)
+	defer cancel()
+	return r.st.frame(ctx, i)
+}
+
 // until ends with ctx and with the receiver.
 func (r *Receiver) until(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)

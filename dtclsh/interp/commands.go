@@ -52,5 +52,5 @@ const (
 var later = map[string]string{
 	"CONNECT TDU": laterStats, "DTSTAT": laterStats, "STATSLOG START": laterStats, "STATSLOG STATUS": laterStats, "STATSLOG STOP": laterStats,
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
-	"QUEUETASK": "run the program by hand after: settle CON", "SCRIPT ADD": "run the script by hand after: waitonmirror CON",
+	"SCRIPT ADD": "run the script by hand after: waitonmirror CON",
 }
