@@ -1,11 +1,13 @@
 package topology
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -45,8 +47,10 @@ func (h *hostile) run(ctx context.Context, ready func(string)) error {
 		}
 		if i == 0 {
 			_ = h.join(c)
+			c.heard(ctx)
 		}
 		_ = harm[i%len(harm)](c) // it ends with the target's patience
+		c.heard(ctx)
 		c.Close()
 	}
 	fmt.Println("said", hostileSays.Load())
@@ -64,6 +68,29 @@ func wait(ctx context.Context, d time.Duration) {
 type rawConn struct {
 	net.Conn
 	session string
+	pongs   chan struct{} // closed when the target ended the session
+}
+
+// heard waits until the target has read what was said, or has had enough.
+func (c *rawConn) heard(ctx context.Context) {
+	if _, err := io.WriteString(c, "PING\r\n"); err != nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-c.pongs:
+	case <-time.After(10 * time.Second):
+	}
+}
+
+// listen reads what it is told.
+func (c *rawConn) listen() {
+	defer close(c.pongs)
+	for s := bufio.NewScanner(c); s.Scan(); {
+		if s.Text() == "PONG" {
+			c.pongs <- struct{}{}
+		}
+	}
 }
 
 func dialRaw(ctx context.Context, addr string, keys *access.Keyring) (*rawConn, error) {
@@ -74,18 +101,13 @@ func dialRaw(ctx context.Context, addr string, keys *access.Keyring) (*rawConn, 
 	if err != nil {
 		return nil, err
 	}
-	c := &rawConn{Conn: conn, session: rand.Text()}
+	c := &rawConn{Conn: conn, session: rand.Text(), pongs: make(chan struct{}, 16)}
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
-	go func() { // what it is told does not matter to it
-		buf := make([]byte, 64<<10)
-		for {
-			if _, err := conn.Read(buf); err != nil {
-				return
-			}
-		}
-	}()
+	go c.listen()
 	intro, _ := json.Marshal(map[string]any{"name": c.session, "echo": true, "protocol": 1, "headers": true})
-	_, err = fmt.Fprintf(conn, "CONNECT %s\r\nPING\r\n", intro)
+	if _, err = fmt.Fprintf(conn, "CONNECT %s\r\n", intro); err == nil {
+		c.heard(ctx)
+	}
 	return c, err
 }
 
