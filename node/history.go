@@ -257,9 +257,9 @@ func (p *past) begin(info *joinInfo, torn bool) {
 	p.live = g
 }
 
-// samePlaces: the roots of a set did not change.
+// samePlaces: the root directories of a set are the same ones.
 func samePlaces(a, b *joinInfo) bool {
-	return slices.EqualFunc(a.Roots, b.Roots, func(x, y joinRoot) bool { return x.Tree == y.Tree && x.From == y.From })
+	return slices.EqualFunc(a.Roots, b.Roots, func(x, y joinRoot) bool { return x.Tree == y.Tree && x.From == y.From && x.Obj == y.Obj })
 }
 
 // ended notes what a replica had applied when its epoch ended.

@@ -147,7 +147,7 @@ func bulk(c *applier.Config) { c.CheckpointEvery, c.CheckpointBytes = 10*time.Se
 func (g *generation) baseRoots(base int) (state string, roots []applier.Root) {
 	state, paths := basePaths(filepath.Join(g.dir, fmt.Sprintf("base-%d", base)), &g.meta.Info)
 	for _, r := range g.meta.Info.Roots {
-		roots = append(roots, applier.Root{Tree: r.Tree, Path: paths[r.Tree]})
+		roots = append(roots, applier.Root{Tree: r.Tree, Source: r.Obj, Path: paths[r.Tree]})
 	}
 	return state, roots
 }

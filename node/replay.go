@@ -226,7 +226,7 @@ func (r *replay) run(ctx context.Context, req *control.ReplayRequest) (err error
 		r.note(func(rep *control.Replay) { rep.Applied = uint64(pos.Applied) })
 	}}
 	for _, root := range r.g.meta.Info.Roots {
-		f.roots = append(f.roots, applier.Root{Tree: root.Tree, Path: r.paths[root.Tree]})
+		f.roots = append(f.roots, applier.Root{Tree: root.Tree, Source: root.Obj, Path: r.paths[root.Tree]})
 	}
 	pos, err := f.run(ctx, r.g.meta.Start.Epoch)
 	if err != nil {

@@ -1,0 +1,36 @@
+package history
+
+import (
+	"testing"
+	"time"
+
+	"understudy/control"
+)
+
+// TestReplayRebuildsMoments (G45): by label, operation and date, beside the live replica.
+func TestReplayRebuildsMoments(t *testing.T) {
+	p := newPair(t)
+	p.write("a", "one")
+	must(t, osMkdir(p.dir+"/d"))
+	p.write("d/b", "two")
+	first := p.mark("first")
+	was := p.snapshot("first")
+	time.Sleep(20 * time.Millisecond) // the moments of the log are a millisecond apart
+	between := time.Now()
+	time.Sleep(20 * time.Millisecond)
+	p.write("a", "changed")
+	must(t, osRename(p.dir+"/d", p.dir+"/e"))
+	p.mark("second")
+	p.settle()
+	for name, req := range map[string]control.ReplayRequest{"label": {Label: "first"}, "operation": {Op: first.Op}, "date": {At: between}} {
+		dir, rep := p.replay(req)
+		t.Logf("%s: %+v", name, rep)
+		same(t, was, dir)
+	}
+	dir, _ := p.replay(control.ReplayRequest{})
+	same(t, p.replica, dir)
+	h := p.history()
+	if len(h.Marks) != 2 || h.Marks[0].Label != "first" || h.Marks[0].Op != first.Op || len(h.Spans) == 0 {
+		t.Errorf("history: %+v", h)
+	}
+}
