@@ -150,6 +150,7 @@ func TestSessionOutlivesTheDaemon(t *testing.T) {
 	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(51, 52))
 	kills, counted, captured := scaled(10, 300), 0, uint64(0)
 	var slowest time.Duration
@@ -184,6 +185,7 @@ func TestSessionResumesWithoutTarget(t *testing.T) {
 	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
+	defer r.asleep(r.levels())
 	epoch := r.connection().Epoch
 	r.target.closeControl()
 	r.target.d.Stop()
@@ -244,6 +246,7 @@ func TestKilledBothWithHolder(t *testing.T) {
 	t.Parallel()
 	r := heldRig(t)
 	defer r.end()
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(81, 82))
 	for i := range scaled(6, 300) {
 		stop, stopCount := r.work(mixedLoad(i)), r.counter("count"+strconv.Itoa(i))

@@ -42,6 +42,7 @@ func runDaemon(ctx context.Context, settings []byte, ready func(string)) error {
 	if os.Getenv("UNDERSTUDY_TEST_LOG") != "" {
 		level = slog.LevelDebug
 	}
+	restEvery = time.Second
 	n, err := Open(cfg, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
 	if err != nil {
 		return err
@@ -317,6 +318,7 @@ func TestKilledTargetResumes(t *testing.T) {
 	r.target.start()
 	r.settled("before")
 	before := r.connection()
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(11, 12))
 	kills := scaled(24, 1000)
 	var slowest time.Duration
@@ -349,6 +351,7 @@ func TestKilledTargetWhileMirroring(t *testing.T) {
 	do(exercise.Job{Kind: "stress", Dir: r.dir, Seed: 21, Workers: 2, Ops: 6000}, t, false)
 	r.mount()
 	r.connect()
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(21, 22))
 	for i := range scaled(8, 200) {
 		stop := r.load(exercise.Job{Kind: "rate", Seed: int64(i), Ops: 1000}, false)

@@ -95,6 +95,7 @@ func TestNetworkFaultsLoseNothing(t *testing.T) {
 	const seed = 151
 	r, w := wiredRig(t)
 	before := r.connection()
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(seed, 1))
 	n := scaled(64, 2000)
 	times := map[string][]time.Duration{}
@@ -161,6 +162,7 @@ func TestTargetMoves(t *testing.T) {
 	t.Parallel()
 	r, w := wiredRig(t)
 	before := r.connection()
+	defer r.asleep(r.levels())
 	stop := r.load(exercise.Job{Kind: "rate", Seed: 171, Ops: 500}, false)
 	w.Readdress(testnode.SideB, 77)
 	waitFor(t, "the source to miss the target", func() bool { return r.connection().TargetState == "Unreachable" })

@@ -81,6 +81,7 @@ func TestFailingLineLosesNothing(t *testing.T) {
 	r, p := proxiedRig(t, 51)
 	r.settled("before")
 	before := r.connection()
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(51, 52))
 	var slowest time.Duration
 	n := scaled(21, 700)
@@ -112,6 +113,7 @@ func TestFailingLineWhileMirroring(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.settled("before")
+	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(61, 62))
 	for i := range scaled(7, 350) {
 		f := lineFaults[i%len(lineFaults)]
@@ -153,6 +155,7 @@ func TestFullQueueNeverStopsApplications(t *testing.T) {
 	r.usable()
 	r.settled("before")
 	before := r.connection()
+	defer r.asleep(r.levels())
 	quiet := r.writeTimes(2000)
 	r.source.mustAsk("transmission", control.PauseRequest{ID: r.id, Pause: true}, nil)
 	full := r.writeTimes(30_000) // 117 MiB into 32

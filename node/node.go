@@ -232,6 +232,7 @@ func (n *Node) start() (stops []func(), err error) {
 	add(control.ServeRotation(n.srv, n.peerRotates))
 	add(n.serveControl())
 	n.wait.Go(func() { n.watchAccess(n.ctx) })
+	n.wait.Go(func() { n.restMemory(n.ctx) })
 	n.wait.Go(func() { n.keepPresence(n.ctx) })
 	add(n.removeLocal, n.writeLocal())
 	return stops, err

@@ -118,6 +118,7 @@ func TestPowerCutOfTheTarget(t *testing.T) {
 			c.target.start()
 			c.settled("before")
 			before := c.connection()
+			defer c.asleep(c.levels())
 			rng := rand.New(rand.NewPCG(51, uint64(n)))
 			cuts := scaled(14, 500)
 			for i := range cuts {
@@ -205,6 +206,7 @@ func TestPowerCutOfTheSource(t *testing.T) {
 			t.Parallel()
 			c := newCutRig(t, fs, "indy", nil, nil)
 			c.settled("before")
+			defer c.asleep(c.levels())
 			rng := rand.New(rand.NewPCG(61, uint64(n)))
 			limited := 0
 			cuts := scaled(12, 500)

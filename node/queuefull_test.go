@@ -134,6 +134,7 @@ func TestQueueDiskWithoutReserve(t *testing.T) {
 			r.mount()
 			r.connect()
 			r.usable()
+			defer r.asleep(r.levels())
 			m := map[string]*machine{"source": r.source, "target": r.target}[side]
 			stop := r.load(exercise.Job{Kind: "rate", Seed: 3, Ops: 2000}, false)
 			free := fillDisk(t, m.cfg.Data, 0)

@@ -3,7 +3,6 @@ package testnode
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,14 +16,6 @@ import (
 
 // clockTick is the unit of times in /proc/PID/stat on Linux, whatever the kernel's own.
 const clockTick = 10 * time.Millisecond
-
-// Collect has the daemon give back the memory it does not use any more. Left alone, an
-// idle program keeps the garbage of a burst for two minutes.
-func (d *Daemon) Collect() {
-	d.t.Helper()
-	_, _ = io.WriteString(d.in, "collect\n") // a dead one does not answer
-	d.answer("collect", answerTimeout)
-}
 
 // Memory is what the daemon has resident, in bytes.
 func (d *Daemon) Memory() int64 {

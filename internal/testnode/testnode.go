@@ -20,7 +20,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"runtime/pprof"
 	"strconv"
 	"strings"
@@ -69,9 +68,6 @@ func obey(in io.Reader) {
 		switch s.Text() {
 		case "goroutines":
 			fmt.Println("goroutines", runtime.NumGoroutine())
-		case "collect":
-			debug.FreeOSMemory()
-			fmt.Println("collect")
 		case "stacks":
 			_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 1) // for people only
 			fmt.Println("stacks")
