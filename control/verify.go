@@ -9,7 +9,7 @@ import (
 // (30 s at most).
 type VerifyRequest struct {
 	ID       int    `json:"con_id"`
-	Action   string `json:"action"` // start, stop, status
+	Action   string `json:"action"` // start, stop, status, schedule
 	Checksum bool   `json:"checksum,omitempty"`
 	Sync     bool   `json:"sync,omitempty"`    // a difference mirror follows if something differs
 	Newer    bool   `json:"newer,omitempty"`   // of that mirror: only files later on the source
@@ -17,6 +17,17 @@ type VerifyRequest struct {
 	// MinAgeMS spares orphans that were changed more recently.
 	MinAgeMS int64 `json:"min_age_ms,omitempty"`
 	WaitMS   int64 `json:"wait_ms,omitempty"`
+	// Schedule is when a verification with these options begins by itself, with action
+	// schedule; nil: never.
+	Schedule *VerifySchedule `json:"schedule,omitempty"`
+}
+
+// VerifySchedule is a moment and the time between repetitions: days of the calendar, or
+// seconds. Without repetition it is that moment alone.
+type VerifySchedule struct {
+	At           time.Time `json:"at"`
+	EveryDays    int       `json:"every_days,omitempty"`
+	EverySeconds int64     `json:"every_seconds,omitempty"`
 }
 
 // OrphansRequest starts or stops a search for orphans alone; as VerifyRequest.
@@ -43,6 +54,8 @@ type VerifyReport struct {
 	Log         string             `json:"log,omitempty"`
 	Remirror    bool               `json:"remirror,omitempty"` // a mirror was started
 	Error       string             `json:"error,omitempty"`
+	Schedule    *VerifySchedule    `json:"schedule,omitempty"`
+	Next        time.Time          `json:"next,omitzero"` // when the schedule begins the next one
 }
 
 // VerifyTotals count names and bytes.

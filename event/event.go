@@ -52,7 +52,7 @@ func Lookup(id ID) (Kind, bool) {
 }
 
 // Kinds returns the table.
-func Kinds() []Kind { return slices.Concat(kinds, failoverKinds) }
+func Kinds() []Kind { return slices.Concat(kinds, failoverKinds, verifyKinds) }
 
 var byID = func() map[ID]Kind {
 	m := make(map[ID]Kind, len(kinds))

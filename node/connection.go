@@ -95,6 +95,7 @@ func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Conne
 	if c.mode != sending {
 		c.valve.Pause()
 	}
+	c.verifying.plan = st.Verify
 	return c, nil
 }
 

@@ -212,6 +212,7 @@ func (n *Node) examineAll(ctx context.Context) {
 		l.examine(now)
 	}
 	n.examineQueues(ctx)
+	n.examineVerifications(now)
 }
 
 // watchLimits examines schedules and queues until ctx ends.

@@ -41,7 +41,8 @@ type stateData struct {
 type storedConnection struct {
 	Key string `json:"key"` // names its streams, here and on the target
 	ConnectionConfig
-	Mirrored bool `json:"mirrored"` // a mirror ended once: later ones may be difference mirrors
+	Verify   *verifyPlan `json:"verify,omitempty"` // nil: no verification begins by itself
+	Mirrored bool        `json:"mirrored"`         // a mirror ended once: later ones may be difference mirrors
 	// StoppedAt is when changes were last known to reach the target in full: the
 	// session ended in good order with nothing left to send. Zero: not known.
 	StoppedAt fileop.Time `json:"stopped_at"`

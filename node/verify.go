@@ -34,6 +34,10 @@ type verification struct {
 	stop    context.CancelCauseFunc
 	done    chan struct{} // closed when it has ended; nil: there was none
 	doubted mirror.Objects
+	plan    *verifyPlan // nil: none begins by itself
+	next    time.Time   // when the next one does; zero: not worked out yet
+	tries   int         // that did not begin, of the present one
+	planned bool        // the present or last one was begun by the plan
 }
 
 // probeSubject is where the source fetches the answers of its questions.
@@ -143,12 +147,20 @@ func (s *session) verifier() (*verifier.Verifier, error) {
 
 // verify is the verb.
 func (n *Node) verify(ctx context.Context, req control.VerifyRequest) (any, error) {
-	o := verifier.Options{Checksum: req.Checksum, Treat: req.Orphans, MinAge: time.Duration(req.MinAgeMS) * time.Millisecond}
-	var after *mirror.Options
+	if req.Action == "schedule" {
+		return n.planVerify(ctx, &req)
+	}
+	o, after := verifyOptions(&req)
+	return n.verification(ctx, req.ID, req.Action, req.WaitMS, o, after)
+}
+
+// verifyOptions are those of a run, and of the mirror that may follow.
+func verifyOptions(req *control.VerifyRequest) (o verifier.Options, after *mirror.Options) {
+	o = verifier.Options{Checksum: req.Checksum, Treat: req.Orphans, MinAge: time.Duration(req.MinAgeMS) * time.Millisecond}
 	if req.Sync {
 		after = &mirror.Options{Mode: mirror.Diff, Newer: req.Newer, Checksum: req.Checksum}
 	}
-	return n.verification(ctx, req.ID, req.Action, req.WaitMS, o, after)
+	return o, after
 }
 
 // orphans is the verb.
@@ -171,13 +183,17 @@ func (n *Node) verification(ctx context.Context, id int, action string, waitMS i
 		c.stopVerify()
 	case "status":
 	default:
-		return nil, control.Errorf(control.BadRequest, "start, stop or status", "action %q", action)
+		return nil, control.Errorf(control.BadRequest, "start, stop, status or schedule", "action %q", action)
 	}
 	return c.verifyReport(ctx, time.Duration(waitMS)*time.Millisecond), nil
 }
 
 // startVerify begins a verification, unless one runs or a mirror does (B9.5).
 func (c *Connection) startVerify(o verifier.Options, after *mirror.Options) error {
+	return c.beginVerify(o, after, false)
+}
+
+func (c *Connection) beginVerify(o verifier.Options, after *mirror.Options, planned bool) error {
 	s, err := c.n.live(c.ID)
 	if err != nil {
 		return err
@@ -197,7 +213,7 @@ func (c *Connection) startVerify(o verifier.Options, after *mirror.Options) erro
 		return control.Errorf(control.Refused, "stop it first, or wait for it", "a verification of connection %d is running", c.ID)
 	}
 	ctx, cancel := context.WithCancelCause(s.ctx)
-	w.v, w.stop, w.done, w.doubted = v, cancel, make(chan struct{}), mirror.Objects{}
+	w.v, w.stop, w.done, w.doubted, w.planned = v, cancel, make(chan struct{}), mirror.Objects{}, planned
 	w.report = control.VerifyReport{ID: c.ID, State: "running", Checksum: o.Checksum, OrphansOnly: o.OrphansOnly, Started: time.Now(), Differences: []control.VerifyDifference{}}
 	c.n.wait.Add(1)
 	go func() {
@@ -249,6 +265,7 @@ func (c *Connection) runVerify(ctx context.Context, s *session, v *verifier.Veri
 		s.order(*after)
 		w.doubted = nil // the mirror's own now, nobody adds to it
 	}
+	c.verifyTold()
 	c.log.Info("verification ended", "state", rep.State, "files", totals.Files, "differences", totals.Different, "took", rep.Ended.Sub(rep.Started), "err", err)
 	c.signal()
 }
@@ -288,10 +305,11 @@ func (c *Connection) verifyReport(ctx context.Context, wait time.Duration) contr
 	w := &c.verifying
 	w.mu.Lock()
 	done := w.done
-	w.mu.Unlock()
 	if done == nil {
-		return control.VerifyReport{ID: c.ID, State: "none", Differences: []control.VerifyDifference{}}
+		defer w.mu.Unlock()
+		return w.withPlan(control.VerifyReport{ID: c.ID, State: "none", Differences: []control.VerifyDifference{}})
 	}
+	w.mu.Unlock()
 	if wait > 0 {
 		t := time.NewTimer(min(wait, maxWaitVerb))
 		defer t.Stop()
@@ -309,7 +327,7 @@ func (c *Connection) verifyReport(ctx context.Context, wait time.Duration) contr
 		t, at := w.v.Progress()
 		out.Totals, out.Current = control.VerifyTotals(t), at
 	}
-	return out
+	return w.withPlan(out)
 }
 
 // caughtUp waits until what hints have told of so far is applied. Unlike settle it has

@@ -95,6 +95,10 @@ func (w Window) contains(t time.Time) bool {
 	return m >= w.Open || m < w.Close
 }
 
+// Next is the first session start later than t, by At and Every alone; zero if there is
+// none.
+func (c *Start) Next(t time.Time) time.Time { return c.nextAfter(t) }
+
 // nextAfter is the first session start later than t, zero if there is none.
 func (c *Start) nextAfter(t time.Time) time.Time {
 	switch {

@@ -15,13 +15,22 @@ import (
 // verifyRound is how long one request for a report waits, so that the progress shows.
 const verifyRound = 500 * time.Millisecond
 
-func (in *Interp) verify(ctx context.Context, c *syntax.Call) (answer, error) {
+// verifyRequest reads what a verification does.
+func verifyRequest(c *syntax.Call) (control.VerifyRequest, error) {
 	req := control.VerifyRequest{Action: "start", Checksum: c.Has("CHECKSUM"), Sync: c.Has("SYNC") || c.Has("REMIRROR"), Newer: c.Has("NEWER"), Orphans: c.Has("ORPHANS")}
 	if req.Newer && !req.Sync {
-		return answer{}, fail(syntax.BadParameter, "add SYNC", "NEWER says what a mirror sends, and none is asked for")
+		return req, fail(syntax.BadParameter, "add SYNC", "NEWER says what a mirror sends, and none is asked for")
 	}
 	if c.Has("LOG") && (req.Sync || req.Orphans) {
-		return answer{}, fail(syntax.BadParameter, "keep one of them", "LOG only reports: it excludes SYNC and ORPHANS")
+		return req, fail(syntax.BadParameter, "keep one of them", "LOG only reports: it excludes SYNC and ORPHANS")
+	}
+	return req, nil
+}
+
+func (in *Interp) verify(ctx context.Context, c *syntax.Call) (answer, error) {
+	req, err := verifyRequest(c)
+	if err != nil {
+		return answer{}, err
 	}
 	return in.verifications(ctx, c, "verify", func(id int) any {
 		r := req

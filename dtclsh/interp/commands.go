@@ -35,7 +35,7 @@ func init() { // not in the declaration: HELP reads the table
 		"LIMIT BANDWIDTH": (*Interp).limitBandwidth, "SCHEDULE CLEAR": (*Interp).schedule, "SCHEDULE DISABLE": (*Interp).schedule,
 		"SCHEDULE ENABLE": (*Interp).schedule, "SCHEDULE END": (*Interp).schedule, "SCHEDULE START": (*Interp).schedule, "SCHEDULE WINDOW": (*Interp).schedule,
 		"QUEUETASK": (*Interp).queueTask,
-		"VERIFY":    (*Interp).verify, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
+		"VERIFY":    (*Interp).verify, "VERIFY SCHEDULE": (*Interp).verifySchedule, "VERIFY UNSCHEDULE": (*Interp).verifySchedule, "VERIFY STATUS": (*Interp).verifyStatus, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
 		"RESTORE": (*Interp).restore, "WAITONRESTORE": (*Interp).waitOnRestore,
 		"WAIT": (*Interp).wait, "WRITE": (*Interp).write,
 	}
