@@ -37,6 +37,8 @@ func init() { // not in the declaration: HELP reads the table
 		"QUEUETASK": (*Interp).queueTask,
 		"VERIFY":    (*Interp).verify, "VERIFY SCHEDULE": (*Interp).verifySchedule, "VERIFY UNSCHEDULE": (*Interp).verifySchedule, "VERIFY STATUS": (*Interp).verifyStatus, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
 		"RESTORE": (*Interp).restore, "WAITONRESTORE": (*Interp).waitOnRestore,
+		"MARK": (*Interp).mark, "HISTORY": (*Interp).history, "HISTORY CLEAR": (*Interp).history,
+		"REPLAY": (*Interp).replay, "REPLAY STATUS": (*Interp).replayStatus, "REPLAY STOP": (*Interp).replayStop,
 		"WAIT": (*Interp).wait, "WRITE": (*Interp).write,
 	}
 }

@@ -135,7 +135,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{`connect tree jersey`, `line 1, column 14: expected TO, found jersey`, BadSyntax},
 		{"source indy\n  frobnicate now", `line 2, column 3: unknown command frobnicate`, BadSyntax},
-		{`rep list`, `column 1: rep may stand for REPLICATION or REPSET`, BadSyntax},
+		{`rep list`, `column 1: rep may stand for REPLAY, REPLICATION or REPSET`, BadSyntax},
 		{`res x`, `RESTORE or RESUMETARGET`, BadSyntax},
 		{`sta`, `STATSLOG or STATUS`, BadSyntax},
 		{`fai x`, `FAILBACK or FAILOVER`, BadSyntax},
