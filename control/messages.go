@@ -47,7 +47,13 @@ type ConnectRequest struct {
 	Capture string            `json:"capture,omitempty"` // auto, stacked, fanotify, inotify
 	Adopt   bool              `json:"adopt,omitempty"`   // the target directory may hold files already
 	History string            `json:"history,omitempty"` // how much of the past the target keeps: "72h", "500GB", "off"; "": its setting
-	Mirror  string            `json:"mirror,omitempty"`  // full, diff, none; default full
+	Mirror  string            `json:"mirror,omitempty"`  // full, diff, none: it waits until one is started; default full, with Adopt diff
+	// Of the first mirror, with diff, until one ended well.
+	Newer    bool `json:"newer,omitempty"`
+	Checksum bool `json:"checksum,omitempty"`
+	// NoReplication stops the queueing of changes where the mirror ends.
+	NoReplication bool `json:"no_replication,omitempty"`
+	Orphans       bool `json:"orphans,omitempty"` // treat orphans when the mirror has ended
 }
 
 // ConnectReply names the new connection.
@@ -70,6 +76,7 @@ type MirrorRequest struct {
 	Checksum    bool   `json:"checksum,omitempty"`
 	ChecksumAll bool   `json:"checksum_all,omitempty"`
 	Attributes  bool   `json:"attributes_only,omitempty"`
+	Orphans     bool   `json:"orphans,omitempty"` // treat orphans when it has ended
 }
 
 // PauseRequest pauses or resumes the target's work for a source ("" for all).

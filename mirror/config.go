@@ -44,6 +44,8 @@ type Config struct {
 	// EveryChange: the capture tells of every changed object, so that a place is believed
 	// by date and size unless everything below it is to be looked at.
 	EveryChange bool
+	// Newer: until the first run, hints leave what is later on the target (Options.Newer).
+	Newer bool
 	// Pace is what Border.Pace answers; nil: 0.
 	Pace func() time.Duration
 	// Touch and Durable are what Border.Touch and Border.Durable do; nil: nothing.
@@ -85,6 +87,7 @@ type Mirror struct {
 	rules atomic.Pointer[Rules]
 
 	running sync.Mutex // held by the one run under way, hints included
+	newer   bool       // guarded by running: the last run left what is later on the target, and so do hints
 
 	mu      sync.Mutex // the order of name operations against what the mirror has sent; no system calls inside
 	run     *run       // guarded by mu; nil: none
@@ -118,7 +121,7 @@ func New(cfg Config, log *slog.Logger) *Mirror {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	m := &Mirror{cfg: cfg, log: log, wake: make(chan struct{}, 1), lastRun: time.Now().UnixNano()}
+	m := &Mirror{cfg: cfg, log: log, newer: cfg.Newer, wake: make(chan struct{}, 1), lastRun: time.Now().UnixNano()}
 	m.idle = sync.NewCond(&m.mu)
 	m.rules.Store(&cfg.Rules)
 	m.gate.init()

@@ -43,6 +43,7 @@ type hintSet struct {
 	mu   sync.Mutex
 	of   map[hint]look // guarded by mu
 	busy bool          // guarded by mu: a batch was taken and is not sent yet
+	deaf bool          // guarded by mu: nothing is taken any more
 	wake chan struct{}
 
 	// lookedAt is when the last look at everything began; guarded by Mirror.running.
@@ -85,6 +86,8 @@ func (h *hintSet) add(at hint, how look) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch old, ok := h.of[at]; {
+	case h.deaf:
+		return
 	case ok:
 		h.of[at] = old.and(how)
 	case len(h.of) >= maxHints:
@@ -135,6 +138,13 @@ func (m *Mirror) Moved(i int, path string, deep bool) {
 // (ObjectTree), else everything is compared.
 func (m *Mirror) Object(i int, handle []byte, content bool) {
 	m.hints.add(hint{root: i, obj: string(handle)}, look{attrs: !content})
+}
+
+// Deaf drops the places that wait to be looked at, and all that are told from now on.
+func (m *Mirror) Deaf() {
+	m.hints.mu.Lock()
+	defer m.hints.mu.Unlock()
+	m.hints.deaf, m.hints.of = true, map[hint]look{}
 }
 
 // Pending is the number of places that wait to be looked at.
@@ -204,7 +214,8 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) (err error) {
 		o = Options{Mode: Diff, Checksum: true}
 	}
 	m.failed.Store(false)
-	if !m.cfg.EveryChange || anyDeep(batch) {
+	o.Newer = m.newer
+	if !m.cfg.EveryChange || anyDeep(batch) || m.newer {
 		o.Since = m.hints.lookedAt
 	}
 	began := time.Now().Add(-clockSlack)

@@ -90,6 +90,7 @@ func (m *Mirror) Run(ctx context.Context, o Options) error {
 		m.lost()
 	}
 	m.failed.Store(false)
+	m.newer = o.Newer
 	r := m.begin(ctx, o)
 	m.prog.start(r.id, Mirroring, o)
 	m.log.Info("mirror started", "run", r.id, "diff", o.Mode == Diff)

@@ -59,6 +59,7 @@ type Connection struct {
 	mode      transmitMode    // what the operator wants of the sending
 
 	noReplication bool // changes are not queued
+	wishes        wishes
 }
 
 // Causes that end a connection or its session.
@@ -90,7 +91,7 @@ func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Conne
 	if err != nil {
 		return nil, err
 	}
-	c := &Connection{n: n, limits: n.limitsOf(st.Target), mode: st.Transmission, noReplication: st.NoReplication, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
+	c := &Connection{n: n, limits: n.limitsOf(st.Target), mode: st.Transmission, noReplication: st.NoReplication, wishes: st.Wishes, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
 		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}
 	if c.mode != sending {
 		c.valve.Pause()
@@ -173,6 +174,10 @@ func (c *Connection) run(ctx context.Context) {
 		if errors.Is(err, errReplication) {
 			continue
 		}
+		if errors.Is(err, errPending) {
+			c.park(ctx, parkMirror)
+			continue
+		}
 		c.note(err)
 		c.rest(ctx, err)
 	}
@@ -189,10 +194,13 @@ func (c *Connection) hold(ctx context.Context) error {
 		return err
 	}
 	c.set(s)
-	if c.replicationOff() { // since it was asked
+	if c.replicationOff() || c.wished().Pending {
 		c.set(nil)
 		s.close()
-		return errReplication
+		if c.replicationOff() { // since it was asked
+			return errReplication
+		}
+		return errPending
 	}
 	c.sessionBegun()
 	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
@@ -332,7 +340,7 @@ func (c *Connection) store(change func(*storedConnection)) {
 // settle waits until everything captured before the call is applied on the target.
 func (c *Connection) settle(ctx context.Context) error {
 	if p := c.waitsFor(); p != parkNot {
-		return c.whyNot(errors.New(p.String()))
+		return control.Errorf(control.Refused, p.way(c.ID), "connection %d waits: %s", c.ID, p)
 	}
 	s := c.current()
 	if s == nil {
@@ -379,6 +387,9 @@ func (c *Connection) status() control.Connection {
 		s.fill(&out)
 	} else {
 		c.waitsFor().fill(&out)
+	}
+	if s == nil && c.wished().Once && c.replicationOff() && c.wasMirrored() {
+		out.Mirror, out.MirrorPercent = "Idle", 100
 	}
 	if c.restoreRequired() {
 		out.TargetState = "Restore required"

@@ -31,6 +31,9 @@ func (s *session) heal() {
 // driveMirror runs what is ordered, one after another.
 func (s *session) driveMirror(ctx context.Context) error {
 	s.joined(ctx)
+	if !s.orders.busy() { // a daemon before this one ran it
+		s.afterMirror(nil)
+	}
 	for {
 		o, ok := s.orders.take()
 		if !ok {
@@ -54,6 +57,7 @@ func (s *session) driveMirror(ctx context.Context) error {
 		}
 		s.finished(err)
 		s.mirrorEnded(err)
+		s.afterMirror(err)
 	}
 }
 
@@ -219,7 +223,10 @@ func (s *session) fill(out *control.Connection) {
 	}
 	out.Replication = "Replicating"
 	if s.c.replicationOff() {
-		out.Replication, out.Mirror = "Stopped", "Remirror required"
+		out.Replication = "Stopped"
+		if !s.c.wished().Once {
+			out.Mirror = "Remirror required"
+		}
 	}
 	if out.Mirror == "Idle" && out.MirrorPercent < 0 && mirrErr == nil && s.c.wasMirrored() {
 		out.MirrorPercent = 100 // before the daemon was started again, or unmeasured

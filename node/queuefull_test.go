@@ -187,7 +187,7 @@ func TestAutoRemirrorNone(t *testing.T) {
 	r.usable()
 	r.exhaust()
 	r.shows("that it is pending", func(c *control.Connection) bool {
-		return c.Replication == "Pending" && strings.Contains(c.LastError, "auto-remirror is off")
+		return c.Replication == "Pending" && strings.Contains(c.LastError, "no mirror begins by itself")
 	})
 	r.source.mustAsk("transmission", control.PauseRequest{ID: r.id}, nil)
 	r.source.mustAsk("mirror", control.MirrorRequest{ID: r.id, Action: "start", Mode: "diff", ChecksumAll: true}, nil)

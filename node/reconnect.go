@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"understudy/control"
@@ -121,13 +122,26 @@ func (p parking) String() string {
 	case parkConnect:
 		return "auto-reconnect is off: disconnected until it is connected again"
 	case parkMirror:
-		return "auto-remirror is off: pending until a mirror is started"
+		return "no mirror begins by itself: pending until one is started"
 	case parkTransmission:
 		return "transmission is stopped: no queue is kept until it is started, then everything is compared"
 	case parkReplication:
 		return "replication is stopped: changes are not queued until it is started, then everything is compared"
 	}
 	return ""
+}
+
+// way is what the operator does to end the waiting.
+func (p parking) way(id int) string {
+	switch p {
+	case parkMirror:
+		return fmt.Sprintf("mirror start %d", id)
+	case parkTransmission:
+		return fmt.Sprintf("transmission start %d", id)
+	case parkReplication:
+		return fmt.Sprintf("replication start %d", id)
+	}
+	return "connect it again"
 }
 
 // unpark ends the waiting for p; o, if any, is the mirror the next session begins with.
@@ -138,7 +152,7 @@ func (c *Connection) unpark(p parking, o *mirror.Options) bool {
 		return false
 	}
 	c.parked, c.ordered, c.failure = parkNot, o, nil
-	if p == parkConnect && c.n.conf().AutoRemirror == RemirrorNone && o == nil {
+	if p == parkConnect && (c.n.conf().AutoRemirror == RemirrorNone || c.wishes.Pending) && o == nil {
 		c.parked = parkMirror // connected, and still without its mirror
 	}
 	c.signalLocked()
@@ -187,8 +201,8 @@ func (c *Connection) autoMirror() (o mirror.Options, ok bool) {
 		c.ordered = nil
 		return *o, true
 	}
-	if !c.mirrored {
-		return o, false
+	if o, ok := c.wishedMirror(); ok || !c.mirrored {
+		return o, ok
 	}
 	switch c.n.conf().AutoRemirror {
 	case RemirrorFull:

@@ -22,28 +22,47 @@ func (n *Node) replicates(ctx context.Context, req control.ReplicationRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if !req.Stop {
+		c.wish(func(w *wishes) { w.Once = false })
+	}
 	if c.replicationOff() == req.Stop {
 		return nothing{}, nil
 	}
-	c.mu.Lock()
-	c.noReplication = req.Stop
-	c.mu.Unlock()
-	c.store(func(st *storedConnection) { st.NoReplication = req.Stop })
-	s := c.current()
-	switch {
-	case req.Stop && s != nil:
-		s.stopReplication()
-	case !req.Stop && s != nil:
-		s.cancel(errReplication)
-		err = c.await(ctx, func() bool { return c.current() != s })
-	case !req.Stop:
-		c.unpark(parkReplication, nil)
-	}
 	if req.Stop {
-		c.tell(event.ReplicateStopped)
+		c.replicateNoMore(c.current())
+		return nothing{}, nil
 	}
+	c.setReplication(false)
+	return nothing{}, c.replicateAnew(ctx)
+}
+
+func (c *Connection) setReplication(off bool) {
+	c.mu.Lock()
+	c.noReplication = off
+	c.mu.Unlock()
+	c.store(func(st *storedConnection) { st.NoReplication = off })
+}
+
+// replicateNoMore stops replication; s is the present session, or nil.
+func (c *Connection) replicateNoMore(s *session) {
+	c.setReplication(true)
+	if s != nil {
+		s.stopReplication()
+	}
+	c.tell(event.ReplicateStopped)
 	c.signal()
-	return nothing{}, err
+}
+
+// replicateAnew has the next session begin, with its mirror.
+func (c *Connection) replicateAnew(ctx context.Context) error {
+	defer c.signal()
+	s := c.current()
+	if s == nil {
+		c.unpark(parkReplication, nil)
+		return nil
+	}
+	s.cancel(errReplication)
+	return c.await(ctx, func() bool { return c.current() != s })
 }
 
 // replicationOff reports whether changes are not queued.
@@ -61,6 +80,7 @@ func (s *session) stopReplication() {
 		t.Kill()
 	}
 	s.unhook()
+	s.mirror.Deaf()
 	s.mirror.Stop()
 	s.marking.Lock()
 	defer s.marking.Unlock()

@@ -18,7 +18,6 @@ import (
 	"understudy/fileop"
 	"understudy/mirror"
 	"understudy/repset"
-	"understudy/verifier"
 )
 
 // A restoration is a connection in the other direction: this machine, which holds the
@@ -371,16 +370,7 @@ func (c *Connection) restored(err error) {
 		err = c.settle(ctx)
 	}
 	if err == nil && c.cfg.Restore.Orphans {
-		err = c.startVerify(verifier.Options{OrphansOnly: true, Treat: true}, nil)
-		for err == nil {
-			rep := c.verifyReport(ctx, maxWaitVerb)
-			if rep.State == "done" {
-				break
-			}
-			if rep.State != "running" {
-				err = fmt.Errorf("orphans: %s %s", rep.State, rep.Error)
-			}
-		}
+		err = c.treatOrphans(ctx)
 	}
 	if ctx.Err() != nil {
 		return // it goes on with the next start

@@ -138,7 +138,7 @@ func (s *session) mirrorConfig() mirror.Config {
 	cfg := mirror.Config{Rules: s.c.currentRules(), Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
 		Busy: tellBusy(s.journal.Tail()), BlockSize: int(s.c.n.conf().MirrorChunk)}
 	cfg.Touch, cfg.Durable = s.c.n.flight.Touch, s.durable()
-	cfg.EveryChange = true
+	cfg.EveryChange, cfg.Newer = true, s.c.beginsNewer()
 	for i, cap := range s.captures {
 		cfg.EveryChange = cfg.EveryChange && cap.backend.Fidelity() >= capture.DirtyObjects
 		cfg.Roots = append(cfg.Roots, mirror.Root{Tree: cap.tree, Index: uint32(i), TreePath: cap.dir, Dir: s.c.pairs[i].From})

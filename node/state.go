@@ -49,6 +49,7 @@ type storedConnection struct {
 	// What the operator wants of it.
 	Transmission  transmitMode `json:"transmission,omitempty"`
 	NoReplication bool         `json:"no_replication,omitempty"`
+	Wishes        wishes       `json:"wishes,omitzero"`
 }
 
 // openState reads the state of a data directory, or begins an empty one.

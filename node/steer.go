@@ -81,10 +81,14 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 	}
 	cfg := ConnectionConfig{Set: req.Set, Rules: req.Rules, Target: req.Target, Address: req.Address, Map: req.Map, Base: req.Base,
 		Capture: req.Capture, Adopt: req.Adopt, History: req.History}
+	w, err := n.wishesOf(&req)
+	if err != nil {
+		return 0, err
+	}
 	if err := cfg.validate(); err != nil {
 		return 0, control.Errorf(control.BadRequest, "", "connect: %v", err)
 	}
-	c, err := n.newConnection(storedConnection{Key: newSession(), ConnectionConfig: cfg})
+	c, err := n.newConnection(storedConnection{Key: newSession(), ConnectionConfig: cfg, Wishes: w})
 	if err != nil {
 		return 0, explain(err)
 	}
@@ -110,7 +114,7 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 		return 0, explain(err)
 	}
 	err = n.state.update(func(d *stateData) {
-		d.Connections = append(d.Connections, storedConnection{Key: c.key, ConnectionConfig: cfg})
+		d.Connections = append(d.Connections, c.stored())
 	})
 	c.tell(event.Connected)
 	return c.ID, err
@@ -123,7 +127,7 @@ func (c *Connection) firstSession(ctx context.Context) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		failed = c.failure
-		return c.session != nil || failed != nil
+		return c.session != nil || failed != nil || c.parked == parkMirror
 	})
 	if failed != nil {
 		return failed
@@ -206,9 +210,11 @@ func (n *Node) live(id int) (*session, error) {
 }
 
 // Mirror starts, stops, pauses or resumes a connection's mirror (B7.23 to B7.28).
-func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
-	if done, err := n.mirrorPending(&req); done || err != nil {
-		return err
+func (n *Node) Mirror(ctx context.Context, req control.MirrorRequest) error {
+	for _, start := range []func(context.Context, *control.MirrorRequest) (bool, error){n.mirrorPending, n.mirrorAgain} {
+		if done, err := start(ctx, &req); done || err != nil {
+			return err
+		}
 	}
 	s, err := n.live(req.ID)
 	if err != nil {
@@ -230,6 +236,7 @@ func (n *Node) Mirror(_ context.Context, req control.MirrorRequest) error {
 			return err
 		}
 		s.mirror.Stop() // one that runs ends; the driver then takes the order
+		s.c.wish(func(w *wishes) { w.Orphans = req.Orphans })
 		s.order(o)
 	default:
 		return control.Errorf(control.BadRequest, "start, stop, pause or resume", "mirror action %q", req.Action)
@@ -251,13 +258,17 @@ func (n *Node) mirrorOptions(req *control.MirrorRequest) (mirror.Options, error)
 }
 
 // mirrorPending starts the mirror a pending connection waits for (B7.48, B7.50).
-func (n *Node) mirrorPending(req *control.MirrorRequest) (done bool, err error) {
+func (n *Node) mirrorPending(_ context.Context, req *control.MirrorRequest) (done bool, err error) {
 	c, err := n.connection(req.ID)
 	if err != nil || req.Action != "start" || c.waitsFor() != parkMirror {
 		return false, err
 	}
 	o, err := n.mirrorOptions(req)
-	return err == nil && c.unpark(parkMirror, &o), err
+	if err != nil {
+		return false, err
+	}
+	c.wish(func(w *wishes) { w.Pending, w.Orphans = false, w.Orphans || req.Orphans }) // before the session begins
+	return c.unpark(parkMirror, &o), nil
 }
 
 // Settle waits until everything captured before the call is applied on the target.
@@ -266,7 +277,7 @@ func (n *Node) Settle(ctx context.Context, id int) error {
 	if err != nil {
 		return err
 	}
-	return c.settle(ctx)
+	return c.settled(ctx)
 }
 
 // Calculate measures a set and remembers the size for the percentage (B5.53).
@@ -364,6 +375,8 @@ func (n *Node) resumeConnections() error {
 		switch {
 		case !n.conf().AutoReconnect:
 			c.parked = parkConnect
+		case st.Wishes.Pending:
+			c.parked = parkMirror
 		case n.conf().AutoRemirror == RemirrorNone && st.Mirrored:
 			c.parked = parkMirror
 		}

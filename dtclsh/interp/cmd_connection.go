@@ -44,36 +44,53 @@ func (in *Interp) connectRequest(c *syntax.Call) (control.ConnectRequest, error)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return req, err
 	}
-	for _, flag := range []string{"NOMIRROR", "NEWER", "NOREPLICATE", "NOREPLICATION", "ORPHANS", "NOORPHANS"} {
-		if c.Has(flag) {
-			return req, notYet("CONNECT with "+flag, "leave it out")
-		}
+	if err := exclude(c, [][2]string{{"CLEAN", "DIFFERENT"}, {"CLEAN", "NEWER"}, {"CLEAN", "CHECKSUM"}, {"NOMIRROR", "MIRROR"}, {"NOMIRROR", "CLEAN"}, {"NOMIRROR", "NEWER"}, {"NOMIRROR", "CHECKSUM"},
+		{"NOREPLICATE", "REPLICATE"}, {"NOREPLICATE", "REPLICATION"}, {"NOREPLICATION", "REPLICATE"}, {"NOREPLICATION", "REPLICATION"}, {"ORPHANS", "NOORPHANS"}}); err != nil {
+		return req, err
 	}
-	if c.Has("DIFFERENT") && c.Has("CLEAN") {
-		return req, fail(syntax.BadParameter, "keep one of them", "CLEAN and DIFFERENT exclude each other")
-	}
-	if c.Has("DIFFERENT") || c.Has("CHECKSUM") {
+	req.Newer, req.Checksum, req.Orphans = c.Has("NEWER"), c.Has("CHECKSUM"), c.Has("ORPHANS")
+	req.NoReplication = c.Has("NOREPLICATE") || c.Has("NOREPLICATION")
+	if c.Has("DIFFERENT") || req.Newer || req.Checksum {
 		req.Mirror, req.Adopt = "diff", true
 	}
+	if c.Has("NOMIRROR") {
+		req.Mirror = "none"
+	}
+	return req, in.connectMap(c, &req)
+}
+
+// exclude refuses two flags of which only one can be meant.
+func exclude(c *syntax.Call, pairs [][2]string) error {
+	for _, p := range pairs {
+		if c.Has(p[0]) && c.Has(p[1]) {
+			return fail(syntax.BadParameter, "keep one of them", "%s and %s exclude each other", p[0], p[1])
+		}
+	}
+	return nil
+}
+
+// connectMap reads where the paths of the set go.
+func (in *Interp) connectMap(c *syntax.Call, req *control.ConnectRequest) error {
+	base := req.Base
 	from, to := c.Args("from"), c.Args("to")
 	if (c.Has("EXACT") || c.Has("NOMAP")) && len(from) > 0 || base != "" && (len(from) > 0 || c.Has("EXACT") || c.Has("NOMAP")) {
-		return req, fail(syntax.BadParameter, "keep one kind of mapping", "MAP EXACT, MAP BASE and MAP x TO y exclude each other")
+		return fail(syntax.BadParameter, "keep one kind of mapping", "MAP EXACT, MAP BASE and MAP x TO y exclude each other")
 	}
 	for i := range from {
 		a, err1 := in.textOf(from[i])
 		b, err2 := in.textOf(to[i])
 		if err := errors.Join(err1, err2); err != nil {
-			return req, err
+			return err
 		}
 		if req.Map == nil {
 			req.Map = map[string]string{}
 		}
 		if other, twice := req.Map[a]; twice && other != b {
-			return req, fail(syntax.BadParameter, "keep one", "%s is mapped to %s and to %s", a, other, b)
+			return fail(syntax.BadParameter, "keep one", "%s is mapped to %s and to %s", a, other, b)
 		}
 		req.Map[a] = b
 	}
-	return req, nil
+	return nil
 }
 
 func (in *Interp) nodeStatus(ctx context.Context) (control.Status, error) {
@@ -136,12 +153,9 @@ func (in *Interp) disconnect(ctx context.Context, c *syntax.Call) (answer, error
 }
 
 func (in *Interp) mirror(ctx context.Context, c *syntax.Call) (answer, error) {
-	if c.Has("ORPHANS") {
-		return answer{}, notYet("MIRROR START with ORPHANS", "a full mirror removes what only the target has")
-	}
 	req := control.MirrorRequest{Action: strings.ToLower(strings.TrimPrefix(c.Cmd.Name, "MIRROR "))}
 	if req.Action == "start" {
-		req.Mode, req.Newer, req.Checksum = "full", c.Has("NEWER"), c.Has("CHECKSUM")
+		req.Mode, req.Newer, req.Checksum, req.Orphans = "full", c.Has("NEWER"), c.Has("CHECKSUM"), c.Has("ORPHANS")
 		if c.Has("DIFFERENT") || req.Newer || req.Checksum {
 			req.Mode = "diff"
 		}

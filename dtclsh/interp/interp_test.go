@@ -150,10 +150,13 @@ func TestLanguage(t *testing.T) {
 func TestConnectFlags(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{`connect p to o map /a to /b, map /c to /d`, `{"set":"p","rules":[],"target":"o","address":"","map":{"/a":"/b","/c":"/d"}}`},
-		{`connect p to o mirror different, checksum`, `{"set":"p","rules":[],"target":"o","address":"","adopt":true,"mirror":"diff"}`},
+		{`connect p to o mirror different, checksum`, `{"set":"p","rules":[],"target":"o","address":"","adopt":true,"mirror":"diff","checksum":true}`},
 		{`connect p to o map base /x clean replicate`, `{"set":"p","rules":[],"target":"o","address":"","base":"/x"}`},
-		{`connect p to o nomirror`, "not in this version"},
-		{`connect p to o noreplicate`, "not in this version"},
+		{`connect p to o newer, orphans`, `"adopt":true,"mirror":"diff","newer":true,"orphans":true}`},
+		{`connect p to o nomirror`, `{"set":"p","rules":[],"target":"o","address":"","mirror":"none"}`},
+		{`connect p to o noreplicate`, `{"set":"p","rules":[],"target":"o","address":"","no_replication":true}`},
+		{`connect p to o nomirror checksum`, "NOMIRROR and CHECKSUM exclude each other"},
+		{`connect p to o noorphans orphans`, "ORPHANS and NOORPHANS exclude each other"},
 		{`connect p to o map exact map /a to /b`, "exclude each other"},
 		{`connect p to o map /a to /b map /a to /c`, "/a is mapped to /b and to /c"},
 	} {
