@@ -62,6 +62,7 @@ func (n *Node) admit(ctx context.Context, a access.Attempt) (stream.Grant, error
 		c = access.Caller{Kind: access.Guest}
 	}
 	if err != nil {
+		n.counts.refused.Add(1)
 		n.log.Warn("login refused", "from", a.From.String(), "user", loggable(a.User), "err", err)
 		return stream.Grant{}, publicly(err)
 	}
@@ -69,6 +70,7 @@ func (n *Node) admit(ctx context.Context, a access.Attempt) (stream.Grant, error
 		return stream.Grant{Caller: c, Publish: []string{control.PairSubject}}, nil
 	}
 	if c.Kind != access.Guest {
+		n.counts.logins.Add(1)
 		n.log.Info("logged in", "caller", c.String(), "level", c.Level.String(), "from", a.From.String())
 	}
 	return stream.Grant{Caller: c, Publish: control.Subjects(n.cfg.Name, c.Level)}, nil

@@ -69,6 +69,12 @@ func (c *Config) validateSettings(bad func(string, any, string)) {
 			bad(v.key, v.have, fmt.Sprintf("%d to %d", v.least, v.most))
 		}
 	}
+	if v := c.StatsFile; v == "" || v == "." || v == ".." || len(v) > 128 || strings.ContainsAny(v, "/\x00") {
+		bad("stats_file", fmt.Sprintf("%q", v), "the name of a file, without a directory")
+	}
+	if c.StatsMax < 64<<10 {
+		bad("stats_max", c.StatsMax, "at least 65536 bytes")
+	}
 	if v := c.VerifyLogName; v == "" || v == "." || v == ".." || len(v) > 128 || strings.ContainsAny(v, "/\x00") {
 		bad("verify_log_name", fmt.Sprintf("%q", c.VerifyLogName), "the name of a file, without a directory")
 	}

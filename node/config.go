@@ -55,6 +55,12 @@ type Config struct {
 	LogFileBytes int64  `mapstructure:"log_file_bytes"` // of one file of it (MaxLogFileSize)
 	LogFiles     int    `mapstructure:"log_files"`      // of it (MaxNumberofLogFiles)
 
+	StatsLogging  bool          `mapstructure:"stats_logging"`  // from the start of the daemon (StatsLoggingOn)
+	StatsFile     string        `mapstructure:"stats_file"`     // name, in the folder of logs (StatsFileName)
+	StatsMax      int64         `mapstructure:"stats_max"`      // bytes of it (StatsMaxFileSize)
+	StatsInterval time.Duration `mapstructure:"stats_interval"` // between writes; 0: each snapshot at once (StatsWriteInterval)
+	StatsKeepOld  bool          `mapstructure:"stats_keep_old"` // keep the file of the last time (SaveStatFile)
+
 	MirrorChunk        int64         `mapstructure:"mirror_chunk"`         // bytes of a block that difference mirrors compare (MirrorChunkSize)
 	ReplicationRatio   int           `mapstructure:"replication_ratio"`    // bytes of changes for one byte of a mirror (HPQueueRatio)
 	ChecksumAll        bool          `mapstructure:"checksum_all"`         // a mirror by checksum believes no date (ChecksumAll)
@@ -126,7 +132,8 @@ func DefaultConfig() Config {
 		QueueAlert:     50, // B6.29
 		HeartbeatEvery: 3 * time.Second, HeartbeatTTL: 10 * time.Second,
 
-		MoveOrphans:   true,
+		MoveOrphans: true,
+		StatsFile:   "statistic.sts", StatsMax: 10 << 20, StatsInterval: 5 * time.Minute, StatsKeepOld: true,
 		VerifyLogName: "DTVerify.log", VerifyLogAppend: true, VerifyLogLimit: 1 << 20, // B9.13, B9.15, B9.16
 		VerifyRetry: 3 * time.Minute, VerifyRetryLimit: 5,
 

@@ -59,6 +59,7 @@ type Connection struct {
 	mode      transmitMode    // what the operator wants of the sending
 
 	noReplication bool // changes are not queued
+	sent          sent // by the sessions that ended
 	wishes        wishes
 }
 

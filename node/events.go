@@ -99,6 +99,9 @@ func (c *Connection) sessionBegun() {
 	c.told.mu.Lock()
 	first := c.told.sessions == 0
 	c.told.sessions++
+	if !first {
+		c.n.counts.reconnects.Add(1)
+	}
 	c.told.state, c.told.alert, c.told.remirror = "", 0, false
 	c.told.mu.Unlock()
 	c.cured(event.ConnectFailed, event.NotReconnected, event.AutoDisconnect, event.SessionBroken, event.LinkLost, event.QueueSpaceLow)
@@ -121,6 +124,7 @@ func (c *Connection) sessionEnded(ctx context.Context, err error) {
 	}
 	c.queueFailed(err)
 	if autoDisconnected(err) {
+		c.n.counts.disconnects.Add(1)
 		c.alert(event.AutoDisconnect, c.ID, err, c.cfg.Set, c.cfg.Target)
 		c.raise(event.AutoDisconnected, c.ID)
 	} else {

@@ -72,6 +72,8 @@ type Node struct {
 	replaced  chan struct{} // closed when successor is set
 	successor string        // program that goes on
 
+	statsLog  *statsLogger
+	counts    nodeCounts
 	tasks     *taskLog
 	aside     chan struct{} // a place for each program of a task that nobody waits for
 	failover  *failover.Manager
@@ -146,11 +148,12 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	if n.state, err = openState(cfg.Data, log); err != nil {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
-	if err := n.openMarks(); err != nil {
 	if n.tasks, err = openTasks(cfg.Data, log); err != nil {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	n.aside = make(chan struct{}, maxAside)
+	n.statsLog = &statsLogger{n: n}
+	if err := n.openMarks(); err != nil {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
@@ -208,6 +211,7 @@ func (n *Node) start() (stops []func(), err error) {
 	n.wait.Go(func() { _ = n.srv.Run(n.ctx) })
 	n.wait.Go(func() { n.watchLimits(n.ctx) })
 	n.resumeCaptures() // applications wait meanwhile
+	n.tellInterrupted()
 	n.resumeSessions()
 	n.serveResumed()
 	n.wait.Go(func() { n.failover.Run(n.ctx) })
@@ -234,6 +238,7 @@ func (n *Node) start() (stops []func(), err error) {
 	n.wait.Go(func() { n.watchAccess(n.ctx) })
 	n.wait.Go(func() { n.restMemory(n.ctx) })
 	n.wait.Go(func() { n.keepPresence(n.ctx) })
+	n.logStatsFromStart()
 	add(n.removeLocal, n.writeLocal())
 	return stops, err
 }

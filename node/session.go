@@ -272,6 +272,7 @@ const stopGrace = 5 * time.Second
 // close ends everything the session holds. It may be called once, after run.
 func (s *session) close() {
 	s.cancel(errDisconnected)
+	s.keepFigures()
 	if s.c.n.leaving.Load() && s.link != nil && s.journal != nil && s.journal.Tail() != nil && s.journal.Err() == nil {
 		s.leave()
 		return

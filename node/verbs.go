@@ -85,9 +85,13 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
-		"restore":      verb(n.restore),
-		"task":         verb(n.queueTask),
-		"tasks":        verb(n.listTasks),
+		"restore": verb(n.restore),
+		"task":    verb(n.queueTask),
+		"tasks":   verb(n.listTasks),
+
+		"stats":           verb(n.getStats),
+		"statslog":        verb(n.statslog),
+		"statslog.status": verb(n.statslogStatus),
 
 		"mark":          verb(n.mark),
 		"history":       verb(n.historyVerb),

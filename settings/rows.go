@@ -88,7 +88,6 @@ const (
 const (
 	whyFailover = "this version has no failover; the one that has it uses the value"
 	whyVerify   = "VERIFY SCHEDULE says when a connection is verified"
-	whyStats    = "this version does not log statistics; the one that does uses the value"
 	whySchedule = "this version has no schedules; the one that has them uses the value"
 	whyOrphans  = "the target logs each of them"
 	whyRestore  = "this version has no restore command; the one that has it uses the value"

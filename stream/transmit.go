@@ -233,6 +233,9 @@ func (t *Transmitter) Stats() TransmitterStats {
 	t.mu.Lock()
 	s := t.stats
 	lastT := t.lastT
+	if k := len(t.ops); k > 0 {
+		s.OpsInFlight = t.ops[k-1] - s.Op
+	}
 	t.mu.Unlock()
 	t.j.mu.Lock()
 	defer t.j.mu.Unlock()

@@ -51,6 +51,7 @@ type TransmitterStats struct {
 	MirrorBytes uint64     // sent
 	WireBytes   uint64     // sent, repeats and an estimate of overhead included
 	InFlight    int        // bytes
+	OpsInFlight fileop.Seq // operations of them
 	Resends     uint64     // times it went back to T's last frame
 	FromDisk    uint64     // frames read from Q again because memory no longer had them
 	TargetFull  bool       // T is at its limit

@@ -35,7 +35,8 @@ func init() { // not in the declaration: HELP reads the table
 		"LIMIT BANDWIDTH": (*Interp).limitBandwidth, "SCHEDULE CLEAR": (*Interp).schedule, "SCHEDULE DISABLE": (*Interp).schedule,
 		"SCHEDULE ENABLE": (*Interp).schedule, "SCHEDULE END": (*Interp).schedule, "SCHEDULE START": (*Interp).schedule, "SCHEDULE WINDOW": (*Interp).schedule,
 		"QUEUETASK": (*Interp).queueTask,
-		"VERIFY":    (*Interp).verify, "VERIFY SCHEDULE": (*Interp).verifySchedule, "VERIFY UNSCHEDULE": (*Interp).verifySchedule, "VERIFY STATUS": (*Interp).verifyStatus, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
+		"DTSTAT":    (*Interp).dtstat, "STATSLOG START": (*Interp).statslog, "STATSLOG STATUS": (*Interp).statslog, "STATSLOG STOP": (*Interp).statslog,
+		"VERIFY": (*Interp).verify, "VERIFY SCHEDULE": (*Interp).verifySchedule, "VERIFY UNSCHEDULE": (*Interp).verifySchedule, "VERIFY STATUS": (*Interp).verifyStatus, "ORPHANS START": (*Interp).orphans, "ORPHANS STOP": (*Interp).orphansStop,
 		"RESTORE": (*Interp).restore, "WAITONRESTORE": (*Interp).waitOnRestore,
 		"MARK": (*Interp).mark, "HISTORY": (*Interp).history, "HISTORY CLEAR": (*Interp).history,
 		"REPLAY": (*Interp).replay, "REPLAY STATUS": (*Interp).replayStatus, "REPLAY STOP": (*Interp).replayStop,
@@ -52,7 +53,7 @@ const (
 
 // later has a hint for every command that this version only parses.
 var later = map[string]string{
-	"CONNECT TDU": laterStats, "DTSTAT": laterStats, "STATSLOG START": laterStats, "STATSLOG STATUS": laterStats, "STATSLOG STOP": laterStats,
+	"CONNECT TDU": laterStats,
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
 	"SCRIPT ADD": "run the script by hand after: waitonmirror CON",
 }
