@@ -46,6 +46,9 @@ func (l *Link) opened(conn int, c net.Conn) net.Conn {
 	h := &heardConn{Conn: c}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if old := l.heard[conn]; old != nil {
+		_ = old.Close() // the client library forgets one that is refused after it was made
+	}
 	l.heard[conn] = h
 	if l.held { // since it was dialled
 		_ = h.Close()

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"os"
 	"testing"
 	"time"
 )
@@ -46,4 +47,29 @@ func TestLinkComesLater(t *testing.T) {
 	})
 	p.cut(false)
 	eventually(t, "the link is up again", func() bool { return l.Up() && l.Generation() > 1 })
+}
+
+// TestRefusedConnectionsAreClosed: the peer is there and its messaging server is not.
+// However often the link tries, it keeps no descriptor of an attempt.
+func TestRefusedConnectionsAreClosed(t *testing.T) {
+	dst, p, l := linked(t)
+	descriptors := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	const slack = 16 // attempts under way, at both ends and in the proxy
+	before := descriptors()
+	dst.ns.Load().Shutdown()
+	_, from := p.connections()
+	eventually(t, "many attempts", func() bool {
+		_, n := p.connections()
+		return n >= from+3*slack
+	})
+	if now := descriptors(); now > before+slack {
+		t.Errorf("%d descriptors, %d before", now, before)
+	}
+	l.Close()
 }
