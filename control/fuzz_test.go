@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
 	"testing"
 
 	"understudy/internal/access"
@@ -18,6 +22,44 @@ var requests = []func() any{
 	func() any { return new(EventsRequest) }, func() any { return new(IDRequest) }, func() any { return new(CalculateRequest) },
 	func() any { return new(MonitorRequest) }, func() any { return new(FailoverRequest) }, func() any { return new(ScheduleRequest) },
 	func() any { return new(SettingRequest) }, func() any { return new(VerifyRequest) }, func() any { return new(UpgradeRequest) },
+	func() any { return new(MarkRequest) }, func() any { return new(HistoryRequest) }, func() any { return new(ReplayRequest) },
+	func() any { return new(FailbackRequest) }, func() any { return new(PathsRequest) }, func() any { return new(RestoreRequest) },
+	func() any { return new(TransmissionRequest) }, func() any { return new(ReplicationRequest) }, func() any { return new(TargetRequest) },
+	func() any { return new(LimitRequest) }, func() any { return new(TaskRequest) }, func() any { return new(TasksRequest) },
+	func() any { return new(OrphansRequest) }, func() any { return new(PairRequest) },
+}
+
+// TestEveryRequestIsFuzzed: no request of the source files is missing in the list above.
+func TestEveryRequestIsFuzzed(t *testing.T) {
+	fuzzed := map[string]bool{}
+	for _, fresh := range requests {
+		fuzzed[reflect.TypeOf(fresh()).Elem().Name()] = true
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, name := range files {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^type (\w+Request) struct`).FindAllSubmatch(src, -1) {
+			if !fuzzed[string(m[1])] {
+				t.Errorf("%s: %s is not fuzzed", name, m[1])
+			}
+		}
+	}
+}
+
+// TestOneValueOnly: a request is one JSON value, and nothing after it.
+func TestOneValueOnly(t *testing.T) {
+	for raw, ok := range map[string]bool{`{"con_id":1}`: true, " {\"con_id\":1}\n": true, `{"con_id":1}{"con_id":2}`: false, `{"con_id":1} x`: false, `{"con_id":1}}`: false} {
+		var r IDRequest
+		if err := Decode([]byte(raw), &r); (err == nil) != ok {
+			t.Errorf("%q: %v", raw, err)
+		}
+	}
 }
 
 // FuzzRequest: any bytes are a request of each kind or a bad-request error, and what was

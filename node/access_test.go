@@ -36,8 +36,8 @@ func TestPermissionMatrix(t *testing.T) {
 		login control.Login
 		level control.Level
 	}{
-		"local admin":    {control.Login{Token: n.gate.tokens[access.Admin]}, control.Admin},
-		"local monitor":  {control.Login{Token: n.gate.tokens[access.Monitor]}, control.Monitor},
+		"local admin":    {control.Login{Token: n.gate.tokens.of(access.Admin)}, control.Admin},
+		"local monitor":  {control.Login{Token: n.gate.tokens.of(access.Monitor)}, control.Monitor},
 		"key admin":      {control.Login{Key: key(t, n, "a", access.Admin)}, control.Admin},
 		"key monitor":    {control.Login{Key: key(t, n, "m", access.Monitor)}, control.Monitor},
 		"guest":          {control.Login{}, control.None},
@@ -78,7 +78,7 @@ func TestPermissionMatrix(t *testing.T) {
 		wantCode(t, err, control.Denied)
 		t.Logf("%s: %v", name, err)
 	}
-	_, err = control.Dial(t.Context(), n.Addr(), "jersey", control.Login{Token: n.gate.tokens[access.Admin], Accept: control.AcceptKeys(stranger.Key())})
+	_, err = control.Dial(t.Context(), n.Addr(), "jersey", control.Login{Token: n.gate.tokens.of(access.Admin), Accept: control.AcceptKeys(stranger.Key())})
 	wantCode(t, err, control.Denied) // the client refuses a node it does not know
 	t.Logf("%d requests", asked)
 }

@@ -3,8 +3,6 @@ package node
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,13 +32,15 @@ const maxChecks = 8
 type gate struct {
 	invites  *access.Invites
 	throttle *access.Throttle
-	tokens   map[access.Level]string // of local programs; made anew at each start
-	checks   chan struct{}           // holds a token for each running password check
+	tokens   localTokens
+	checks   chan struct{} // holds a token for each running password check
 }
 
 func newGate() *gate {
-	return &gate{invites: access.NewInvites(), throttle: access.NewThrottle(), checks: make(chan struct{}, maxChecks),
-		tokens: map[access.Level]string{access.Admin: rand.Text(), access.Monitor: rand.Text()}}
+	g := &gate{invites: access.NewInvites(), throttle: access.NewThrottle(), checks: make(chan struct{}, maxChecks)}
+	g.tokens.file = groupFile
+	g.tokens.renew()
+	return g
 }
 
 // admit is asked by the door about everybody who comes.
@@ -111,12 +111,11 @@ func (n *Node) admitInvited(a access.Attempt) (access.Caller, error) {
 }
 
 func (n *Node) admitLocal(token string) (access.Caller, error) {
-	for level, want := range n.gate.tokens {
-		if subtle.ConstantTimeCompare([]byte(token), []byte(want)) == 1 {
-			return access.Caller{Kind: access.Local, Name: level.String(), Level: level}, nil
-		}
+	level, ok := n.gate.tokens.level(token)
+	if !ok {
+		return access.Caller{}, errors.New("token of another start of the daemon, or from before a group changed")
 	}
-	return access.Caller{}, errors.New("token of another start of the daemon")
+	return access.Caller{Kind: access.Local, Name: level.String(), Level: level}, nil
 }
 
 func (n *Node) admitScript(nkey string) (access.Caller, error) {
@@ -190,6 +189,7 @@ func (n *Node) watchAccess(ctx context.Context) {
 			n.log.Warn("no logins with passwords", "err", err)
 		}
 	}
+	n.recheckLocal()
 	tick := time.NewTicker(cmp.Or(n.cfg.RecheckGroups, recheckGroups))
 	defer tick.Stop()
 	for {
@@ -198,6 +198,7 @@ func (n *Node) watchAccess(ctx context.Context) {
 			return
 		case <-tick.C:
 			n.recheck()
+			n.recheckLocal()
 			if next, _ := n.keys.Rotating(); !next.IsZero() {
 				n.goOnRotating(ctx)
 			}
@@ -237,7 +238,7 @@ func (n *Node) writeLocal() error {
 		name, group string
 		level       access.Level
 	}{{control.LocalMonitorFile, n.cfg.MonitorGroup, access.Monitor}, {control.LocalFile, n.cfg.AdminGroup, access.Admin}} {
-		raw, err := json.Marshal(control.Local{Name: n.cfg.Name, Address: n.reachable(), Token: n.gate.tokens[f.level], Level: f.level.String(), Keys: keys})
+		raw, err := json.Marshal(control.Local{Name: n.cfg.Name, Address: n.reachable(), Token: n.gate.tokens.of(f.level), Level: f.level.String(), Keys: keys})
 		if err != nil {
 			return err
 		}

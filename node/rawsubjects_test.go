@@ -91,8 +91,8 @@ func rawCallers(t *testing.T, n *Node, base string) map[string]control.Login {
 	must(t, err)
 	return map[string]control.Login{
 		"guest":          {},
-		"local admin":    {Token: n.gate.tokens[access.Admin]},
-		"local monitor":  {Token: n.gate.tokens[access.Monitor]},
+		"local admin":    {Token: n.gate.tokens.of(access.Admin)},
+		"local monitor":  {Token: n.gate.tokens.of(access.Monitor)},
 		"key admin":      {Key: key(t, n, "a", access.Admin)},
 		"key monitor":    {Key: key(t, n, "m", access.Monitor)},
 		"user admin":     {User: "root", Password: "whatever"}, // the checker of the test takes all
@@ -132,7 +132,7 @@ func TestRawSubjects(t *testing.T) {
 	p := &pair{t: t, base: t.TempDir()}
 	n := p.startWith("jersey", func(cfg *Config) { cfg.LoginCommand = []string{"/bin/sh", "-c", "echo ok root"} })
 	t.Cleanup(p.stop)
-	other := rawCall(t, n, control.Login{Token: n.gate.tokens[access.Admin]}).session
+	other := rawCall(t, n, control.Login{Token: n.gate.tokens.of(access.Admin)}).session
 	asked := 0
 	for name, login := range rawCallers(t, n, p.base) {
 		c := rawCall(t, n, login)

@@ -173,6 +173,8 @@ const manualHead = "# The shell\n\n" + `This page is made from the shell's table
 
 | option | meaning |
 | --- | --- |
+| ` + "`-i`" + ` | a prompt, even if the input is no terminal; the prompt is bare |
+| ` + "`-t`" + ` | on a full screen (docs/operate/textclient.md) |
 | ` + "`--json`" + ` | every answer is one JSON object or array on a line of its own |
 | ` + "`--stop-on-error`" + ` | a failing statement ends the script, also one whose value is assigned |
 | ` + "`--strict`" + ` | an unknown option of a command is an error, not a warning |
