@@ -72,7 +72,7 @@ func (a *Applier) place(t *tree, op *fileop.Op, p place, pfd int) (fresh bool, e
 		}
 		a.forgetTree(o) // not where it was: somebody else's work, or names from before a crash
 	}
-	if err := a.vacate(t, p, nil); err != nil {
+	if err := a.makeRoom(t, p, nil); err != nil {
 		return false, err
 	}
 	if _, err = a.makeObject(t, op, p, pfd, false); !errors.Is(err, unix.EEXIST) {
@@ -115,6 +115,11 @@ func (a *Applier) placeKnown(t *tree, op *fileop.Op, o *object, p place, pfd int
 		return err
 	case at == p:
 		return nil
+	}
+	if err := a.makeRoom(t, p, o); err != nil {
+		return err
+	}
+	switch {
 	case o.isDir() || op.Nlink <= 1 || at.parent.IsZero():
 		err := a.moveTo(t, o, at, p)
 		if errors.Is(err, unix.EINVAL) && o.isDir() {
@@ -125,6 +130,17 @@ func (a *Applier) placeKnown(t *tree, op *fileop.Op, o *object, p place, pfd int
 		return err
 	}
 	return a.linkTo(t, o, p)
+}
+
+// makeRoom takes what is known at p from there, for an entry that is not keep. A directory
+// is parked: what is in it, the entry's own object perhaps, may be elsewhere on the source,
+// and its entries find it again.
+func (a *Applier) makeRoom(t *tree, p place, keep *object) error {
+	o := a.cat.get(key{t.Tree, a.cat.child(t.Tree, p)})
+	if o != nil && o.isDir() && o != keep {
+		return a.park(t, o, p)
+	}
+	return a.vacate(t, p, keep)
 }
 
 // liftOut takes what dir is in out of o: on the source it left o before o was moved into

@@ -188,6 +188,9 @@ func (a *Applier) linkTo(t *tree, o *object, p place) error {
 	if err := a.vacate(t, p, o); err != nil {
 		return err
 	}
+	if len(o.names) == 0 {
+		return errUnknown // it was in what lay at p
+	}
 	from := o.names[0]
 	if from.parent.IsZero() {
 		return a.moveTo(t, o, from, p)
