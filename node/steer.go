@@ -152,11 +152,11 @@ func (n *Node) Disconnect(ctx context.Context, id int) error {
 	}
 	c.end(errDisconnected)
 	c.gone()
+	c.dropTasks(0)
 	c.forget()
 	if err := n.state.update(func(d *stateData) {
 		kept := d.Connections[:0]
 		for _, s := range d.Connections {
-	c.dropTasks(0)
 			if s.Key != c.key {
 				kept = append(kept, s)
 			}
