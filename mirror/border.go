@@ -93,6 +93,9 @@ func (b *Border) name(p place, o *fileop.Op) {
 		return
 	}
 	m := b.m
+	if f := m.cfg.LinkTarget; f != nil && o.Kind == fileop.Symlink {
+		o.Data = []byte(f(p.abs(o.Path), string(o.Data)))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.put(o)

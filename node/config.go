@@ -70,6 +70,7 @@ type Config struct {
 	HeartbeatEvery     time.Duration `mapstructure:"heartbeat_every"`      // 0: none are sent (HBExternalRate)
 	HeartbeatTTL       time.Duration `mapstructure:"heartbeat_ttl"`        // a machine unheard for so long is away (HBTTL)
 
+	RemapLink     bool          `mapstructure:"remap_link"`      // absolute links into the set point to its place on the target (RemapLink)
 	OrphansDir    string        `mapstructure:"orphans_dir"`     // where orphans are moved to (MoveOrphansDir); "": they are removed
 	MoveOrphans   bool          `mapstructure:"move_orphans"`    // false: they are removed in any case (MoveOrphanedFiles)
 	OrphansMinAge time.Duration `mapstructure:"orphans_min_age"` // orphans changed more recently stay (B7.33)
@@ -132,6 +133,7 @@ func DefaultConfig() Config {
 		QueueAlert:     50, // B6.29
 		HeartbeatEvery: 3 * time.Second, HeartbeatTTL: 10 * time.Second,
 
+		RemapLink:   true, // B5.31
 		MoveOrphans: true,
 		StatsFile:   "statistic.sts", StatsMax: 10 << 20, StatsInterval: 5 * time.Minute, StatsKeepOld: true,
 		VerifyLogName: "DTVerify.log", VerifyLogAppend: true, VerifyLogLimit: 1 << 20, // B9.13, B9.15, B9.16

@@ -36,6 +36,8 @@ type session struct {
 	began    fileop.Time
 	givenUp  bool // resumed, and the mirror records of the daemon before were given up
 	lag      lagMeter
+	// linkTarget rewrites targets of symbolic links; nil: they stay as they are.
+	linkTarget func(path, target string) string
 	requests requests
 
 	believed mirror.Options // the first mirror, if the session before had no farewell
@@ -137,6 +139,8 @@ func (s *session) findCaptures() error {
 func (s *session) mirrorConfig() mirror.Config {
 	cfg := mirror.Config{Rules: s.c.currentRules(), Log: s.journal, Target: target{s}, Pace: s.journal.Pace, Problem: s.problem,
 		Busy: tellBusy(s.journal.Tail()), BlockSize: int(s.c.n.conf().MirrorChunk)}
+	s.linkTarget = s.c.remapLinks()
+	cfg.LinkTarget = s.linkTarget
 	cfg.Touch, cfg.Durable = s.c.n.flight.Touch, s.durable()
 	cfg.EveryChange, cfg.Newer = true, s.c.beginsNewer()
 	for i, cap := range s.captures {

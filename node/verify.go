@@ -123,7 +123,7 @@ func (t verifyTree) File(e fileop.Entry) (verifier.File, error) { return t.Tree.
 
 // verifier makes the one of this session.
 func (s *session) verifier() (*verifier.Verifier, error) {
-	cfg := verifier.Config{Rules: s.c.rules, Log: s.journal, Target: verifyTarget{s}, Gone: vanished, BlockSize: mirror.DefaultBlockSize, Logger: s.c.log}
+	cfg := verifier.Config{Rules: s.c.currentRules(), LinkTarget: s.linkTarget, Log: s.journal, Target: verifyTarget{s}, Gone: vanished, BlockSize: mirror.DefaultBlockSize, Logger: s.c.log}
 	s.mu.Lock()
 	begun := s.roots
 	s.mu.Unlock()

@@ -14,7 +14,7 @@ var tableQS = []Setting{
 	number("QueueSizeAlertThreshold", Queue, 0, 100, "%", 50, "use of a queue that is told to the operator; 0: none").sets("queue_alert", 0, AtOnce),
 
 	text("Registered", General, Text, "", "not used").without(whyUnused).hidden(),
-	yesNo("RemapLink", Source, 1, "rewrite symbolic links that point inside the set for their place on the target").without("links are replicated as they are"),
+	yesNo("RemapLink", Source, 1, "rewrite symbolic links that point inside the set by an absolute path for its place on the target").sets("remap_link", 0, NextSession),
 	yesNo("ReplaceTarget", Failover, 0, "at failover: 0 add the source's name, 1 replace the target's").without(whyFailover),
 	yesNo("ReplicateNtSecurityByName", Source, 0, "replicate security by name").without(whyWindows).hidden(),
 	text("RepSetDBName", General, File, "DblTake.db", "file of the replication sets").without(whyDatabase),
