@@ -63,6 +63,11 @@ type Config struct {
 	// nil: tasks are passed over.
 	OnTask func(ctx context.Context, op *fileop.Op)
 
+	// Past: what the feed delivers was applied once, and what it does not deliver was lost
+	// for ever. Then an abort of mirror records counts only when its turn comes, and those
+	// before it that are there are applied: AbortMirror says which are not.
+	Past bool
+
 	// The callbacks come from the applier's own goroutines and must not call back into
 	// it or block.
 	OnEvent         func(Event)

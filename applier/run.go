@@ -123,6 +123,10 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 		q.have = false // applied before a restart, in a frame that was not finished
 		return true, nil
 	}
+	aborts := haveQ && qop.Kind == fileop.MirrorAbort
+	if a.cfg.Past && aborts && qop.Other > max(a.pos.MirrorApplied, a.aborted) {
+		qop = nil
+	}
 	switch decide(a.pos.Applied, a.pos.MirrorApplied, a.aborted, qop, mop) {
 	case applyQueue:
 		q.have = false
@@ -281,7 +285,7 @@ func (a *Applier) housekeep(ctx context.Context, idle bool) error {
 
 // rest waits until there is something to do; after a quiet while it takes a checkpoint.
 func (a *Applier) rest(ctx context.Context, q, m *cursor) error {
-	if up := q.findAbort(); up > a.aborted {
+	if up := q.findAbort(); up > a.aborted && !a.cfg.Past {
 		a.aborted = up
 		return nil
 	}

@@ -55,7 +55,7 @@ func (f *forward) run(ctx context.Context, from fileop.Epoch) (pos applier.Posit
 func (f *forward) epoch(ctx context.Context, e history.Epoch, first bool, end history.End) (pos applier.Position, err error) {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cfg := applier.Config{StateDir: f.state, Epoch: e.Epoch, Roots: f.roots, OnEvent: func(ev applier.Event) {
+	cfg := applier.Config{Past: true, StateDir: f.state, Epoch: e.Epoch, Roots: f.roots, OnEvent: func(ev applier.Event) {
 		switch ev.Kind {
 		case applier.EventCured, applier.EventOrphans, applier.EventMovedAside, applier.EventNotPermitted, applier.EventRemirror:
 			return

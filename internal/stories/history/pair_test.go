@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"understudy/control"
+	"understudy/internal/exercise"
 	"understudy/internal/sametree"
 	"understudy/internal/testfuse"
 	"understudy/internal/testnode"
@@ -26,6 +27,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	exercise.Child()
 	testnode.Child(func(ctx context.Context, raw []byte, ready func(string)) error {
 		var cfg node.Config
 		if err := json.Unmarshal(raw, &cfg); err != nil {
