@@ -85,6 +85,8 @@ var Verbs = []Verb{
 	{"failover", Admin, "take over for a source, decline to, or tell what would be done"},
 	{"failback", Admin, "give a source its identity back"},
 	{"failover.restored", Admin, "let a source that was replaced replicate again; its data overwrites what changed meanwhile"},
+	{"switchover", Admin, "bring this machine to rest: stop what writes by a script, then wait until the target has everything"},
+	{"lease", Admin, "look at the addresses this machine gave up to its targets, or have them back"},
 	{"nic.list", Monitor, "the network cards of this machine"},
 	{"key.list", Monitor, "the keys by which scripts log in"},
 	{"key.add", Admin, "make a key by which scripts log in"},

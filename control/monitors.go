@@ -85,11 +85,14 @@ type MonitorRequest struct {
 	Source string `json:"source"`
 }
 
-// FailoverRequest starts a takeover, declines the one that is waiting for a decision, or
-// tells what it would do: Action is start, decline or plan.
+// FailoverRequest starts a takeover, declines the one that is waiting for a decision,
+// tells what it would do, or makes this machine the source of the one it stands in for:
+// Action is start, decline, plan or reverse.
 type FailoverRequest struct {
 	Source  string `json:"source"`
 	Action  string `json:"action"`
+	Switch  bool   `json:"switch,omitempty"`  // the source lives and was brought to rest; it gives its addresses up when it is told
+	Address string `json:"address,omitempty"` // of reverse: where the repaired machine is, if not where it is known
 	Confirm bool   `json:"confirm,omitempty"` // also if the source still answers
 	Force   bool   `json:"force,omitempty"`   // also with unusable data, and addresses others answer for
 }
@@ -98,6 +101,31 @@ type FailoverRequest struct {
 type FailoverReply struct {
 	Steps  []string `json:"steps,omitempty"`
 	Errors []string `json:"errors,omitempty"`
+}
+
+// SwitchoverRequest brings this machine to rest for a planned switchover to a target: the
+// script stops what writes, then everything is shipped and applied there.
+type SwitchoverRequest struct {
+	Target string   `json:"target"`
+	Script string   `json:"script,omitempty"` // absolute path; "": nothing writes any more
+	Args   []string `json:"args,omitempty"`
+}
+
+// SwitchoverReply tells the last operation of each set that the target has applied.
+type SwitchoverReply struct {
+	Applied map[string]uint64 `json:"applied"`
+	Output  string            `json:"output,omitempty"` // of the script
+}
+
+// LeaseRequest looks at the addresses that this machine holds on lease from its targets, or
+// has those back that it gave up: Action is list or release.
+type LeaseRequest struct {
+	Action string `json:"action"`
+}
+
+// LeaseReply lists the addresses that were given up, each with why.
+type LeaseReply struct {
+	GivenUp []string `json:"given_up"`
 }
 
 // FailbackRequest gives a source its identity back. Stop: do not watch it afterwards.

@@ -138,6 +138,27 @@ func (m *Manager) Restored(source string) error {
 	return s.change(func(r *record) { r.Restore, r.Sealed, r.Replicas = false, false, nil })
 }
 
+// CameHome notes that a part of what the source missed is there again: left says what is
+// still missing of what Seal said. While this machine stands in, its data goes on to
+// change, so that nothing counts as home.
+func (m *Manager) CameHome(source string, left func(replicas json.RawMessage) json.RawMessage) error {
+	s, err := m.find(source)
+	if err != nil {
+		return err
+	}
+	refused := error(nil)
+	err = s.change(func(r *record) {
+		if r.Phase != Watching {
+			refused = fmt.Errorf("%w: %s is %s", ErrBusy, s.source, r.Phase)
+			return
+		}
+		if r.Replicas = left(r.Replicas); len(r.Replicas) == 0 {
+			r.Restore, r.Sealed, r.Replicas = false, false, nil
+		}
+	})
+	return errors.Join(refused, err)
+}
+
 // Replicas is what Seal said of a source when it was taken over; nil: nothing.
 func (m *Manager) Replicas(source string) json.RawMessage {
 	s, err := m.find(source)
@@ -291,8 +312,8 @@ func (m *Manager) switchOn(source string, on bool) error {
 }
 
 // Failover takes over now and waits until it is done or stopped. confirmed: also if the
-// source still answers.
-func (m *Manager) Failover(ctx context.Context, source string, confirmed, force bool) error {
+// source still answers, which it does when o is a switchover.
+func (m *Manager) Failover(ctx context.Context, source string, confirmed bool, o Order) error {
 	s, err := m.find(source)
 	if err != nil {
 		return err
@@ -301,12 +322,13 @@ func (m *Manager) Failover(ctx context.Context, source string, confirmed, force 
 	if r.Phase != Watching {
 		return fmt.Errorf("%w: %s is %s", ErrFailedOver, s.source, r.Phase)
 	}
-	if !force {
-		if err := m.mayTakeOver(ctx, s, &r, confirmed); err != nil {
+	if !o.Force {
+		if err := m.mayTakeOver(ctx, s, &r, confirmed || o.Switch); err != nil {
 			return err
 		}
 	}
-	s.begin(Order{Manual: true, Force: force})
+	o.Manual = true
+	s.begin(o)
 	stopped := ""
 	if err := s.until(ctx, func(r *record, pending string) bool {
 		stopped = pending

@@ -28,9 +28,9 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// runScript runs a script to its end, or to its limit, then with everything it started.
+// RunScript runs a script to its end, or to its limit, then with everything it started.
 // The output is its end, on one line.
-func runScript(ctx context.Context, s Script, env []string) (output string, err error) {
+func RunScript(ctx context.Context, s Script, env []string) (output string, err error) {
 	limit := time.Duration(s.LimitMS) * time.Millisecond
 	if limit <= 0 {
 		limit = scriptLimit

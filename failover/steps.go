@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"understudy/internal/failpoint"
 )
@@ -81,7 +82,7 @@ func (s *sentry) trouble(step string, err error) {
 func (s *sentry) fence(ctx context.Context) error {
 	r := s.current()
 	sc, ok := r.Monitor.Scripts[Fence]
-	if !ok {
+	if !ok || r.Order.Switch {
 		return nil
 	}
 	out, err := s.runScript(ctx, Fence, sc)
@@ -130,10 +131,29 @@ func (s *sentry) probeAddresses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	skip, errs := s.askFor(ctx, &r, nics)
+	for end := time.Now().Add(switchPatience); len(skip) > 0 && r.Order.Switch && ctx.Err() == nil && time.Now().Before(end); {
+		skip, errs = s.askFor(ctx, &r, nics) // the source was told, and is about to go
+	}
+	switch {
+	case len(skip) == 0:
+	case r.Order.Force:
+		skip = nil
+	case r.Monitor.Trigger == TriggerAll || r.Order.Switch:
+		return fmt.Errorf("%w: another machine answers for %s", errStopped, strings.Join(skip, ", "))
+	default:
+		errs = append(errs, fmt.Errorf("not taken over, another machine answers: %s", strings.Join(skip, ", ")))
+	}
+	return errors.Join(append(errs, s.change(func(r *record) { r.Skip = skip }))...)
+}
+
+// switchPatience is how long a source may take to give its addresses up when it is told.
+const switchPatience = 20 * time.Second
+
+// askFor asks for all addresses at once and lists those that somebody else answers for.
+func (s *sentry) askFor(ctx context.Context, r *record, nics []NIC) (skip []string, errs []error) {
 	var wait sync.WaitGroup
-	var mu sync.Mutex // guards what follows
-	var skip []string
-	var errs []error
+	var mu sync.Mutex // guards what is returned
 	for _, a := range r.moving() {
 		nic, _, ok := place(nics, a)
 		if !ok || holds(nics, a.IP()) {
@@ -154,16 +174,7 @@ func (s *sentry) probeAddresses(ctx context.Context) error {
 	}
 	wait.Wait()
 	slices.Sort(skip)
-	switch {
-	case len(skip) == 0:
-	case r.Order.Force:
-		skip = nil
-	case r.Monitor.Trigger == TriggerAll:
-		return fmt.Errorf("%w: another machine answers for %s", errStopped, strings.Join(skip, ", "))
-	default:
-		errs = append(errs, fmt.Errorf("not taken over, another machine answers: %s", strings.Join(skip, ", ")))
-	}
-	return errors.Join(append(errs, s.change(func(r *record) { r.Skip = skip }))...)
+	return skip, errs
 }
 
 // holds reports whether this machine has ip.
@@ -276,7 +287,7 @@ func (s *sentry) script(ctx context.Context, name string) error {
 
 func (s *sentry) runScript(ctx context.Context, name string, sc Script) (string, error) {
 	s.m.host.Tell(ScriptStarts, s.source, name, sc.Path)
-	out, err := runScript(ctx, sc, s.environment(name))
+	out, err := RunScript(ctx, sc, s.environment(name))
 	if err != nil {
 		s.m.host.Tell(ScriptFailed, s.source, name, err, out)
 	} else {

@@ -130,9 +130,11 @@ func (n *Node) takeOver(ctx context.Context, r control.FailoverRequest) (any, er
 	case "decline":
 		err = n.failover.Decline(r.Source)
 	case "start":
-		err = n.failover.Failover(ctx, r.Source, r.Confirm, r.Force)
+		err = n.failover.Failover(ctx, r.Source, r.Confirm, failover.Order{Force: r.Force, Switch: r.Switch})
+	case "reverse":
+		return n.reverse(ctx, r)
 	default:
-		return nil, control.Errorf(control.BadRequest, "start, decline or plan", "action %q", r.Action)
+		return nil, control.Errorf(control.BadRequest, "start, decline, plan or reverse", "action %q", r.Action)
 	}
 	if err != nil {
 		return nil, explainMonitor(err)

@@ -32,6 +32,7 @@ type restoreConfig struct {
 	Missing   bool   `json:"missing,omitempty"`
 	Checksum  bool   `json:"checksum,omitempty"`
 	Orphans   bool   `json:"orphans,omitempty"`
+	Home      string `json:"home,omitempty"` // the machine it came from, if all of it goes back there
 }
 
 // Numbers of restorations, apart from those of connections, and how many ended ones are
@@ -202,6 +203,9 @@ func (n *Node) startRestore(ctx context.Context, req *control.RestoreRequest) (a
 		return nil, err
 	}
 	r := &restoreConfig{Set: place.Set, Overwrite: req.Overwrite, Missing: req.Missing, Checksum: req.Checksum, Orphans: req.Orphans}
+	if strings.EqualFold(req.To, place.Source) && len(req.Map) == 0 && !req.Missing {
+		r.Home = place.Source
+	}
 	return n.beginRestore(ctx, ConnectionConfig{Set: c.Set, Rules: c.Rules, Target: c.Target, Address: c.Address, Map: c.Map, Adopt: true, Restore: r})
 }
 
@@ -378,6 +382,8 @@ func (c *Connection) restored(err error) {
 	state := "done"
 	if err != nil {
 		state = "failed"
+	} else {
+		c.n.cameHome(c.cfg.Restore)
 	}
 	if _, err := c.n.endRestore(ctx, c, state, err); err != nil {
 		c.log.Warn("restoration not ended in good order", "err", err)

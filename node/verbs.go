@@ -58,6 +58,8 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"failover":          verb(n.takeOver),
 		"failback":          verb(n.failBack),
 		"failover.restored": verb(n.restored),
+		"switchover":        verb(n.switchOver),
+		"lease":             verb(n.leases),
 		"nic.list":          verb(n.listNICs),
 
 		"key.add":    verb(n.addKey),

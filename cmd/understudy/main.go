@@ -69,7 +69,7 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), eventsCommand(), settleCommand(), upgradeCommand(), versionCommand())
+	root.AddCommand(daemonCommand(), demoCommand(), mountCommand(), umountCommand(), statusCommand(), eventsCommand(), settleCommand(), leaseCommand(), upgradeCommand(), versionCommand())
 	root.AddCommand(pairCommand(), keyCommand(), pamInstallCommand(), pamHelperCommand())
 	strictUsage(root)
 	return root

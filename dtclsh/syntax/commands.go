@@ -43,9 +43,9 @@ var Commands = []Command{
 		Note:  "The source must be off the network until it is done. DISCARD gives up, after a failback, what was changed on the target meanwhile: the source may overwrite it.",
 
 		Help: "give a failed source its identity back", Example: "failback nova, continue"},
-	{Name: "FAILOVER", Forms: []string{"FAILOVER <monitor:monitor> {CONFIRM | FORCE | DRYRUN | DECLINE}"}, Level: control.Admin,
+	{Name: "FAILOVER", Forms: []string{"FAILOVER <monitor:monitor> {CONFIRM | FORCE | DRYRUN | DECLINE}", "FAILOVER <monitor:monitor> (SWITCH [SCRIPT = <script:path>] | REVERSE [AT <address>])"}, Level: control.Admin,
 		Codes: map[control.Code]Code{control.NotFound: NotMonitored, control.Refused: IsFailedOver, control.NotReady: SourceOnline},
-		Note:  "CONFIRM also if the source still answers; FORCE also with unusable data and addresses that others answer for; DRYRUN tells each step; DECLINE answers a pending prompt.",
+		Note:  "CONFIRM also if the source still answers; FORCE also with unusable data and addresses that others answer for; DRYRUN tells each step; DECLINE answers a pending prompt. SWITCH moves the work of a source that lives: the script, on the source, stops what writes, everything is applied, the source gives its addresses up. REVERSE makes the target the source of the repaired machine, with a difference mirror.",
 
 		Help: "let the target take over for a source now", Example: "failover nova"},
 	{Name: "GET", Forms: []string{"GET <option:setting>", "GET <option:setting> ON <machine:machine>", "GET <machine:machine> <option:setting>"}, Level: control.Monitor,

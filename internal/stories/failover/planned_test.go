@@ -1,0 +1,178 @@
+package failover
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"understudy/control"
+	"understudy/internal/sametree"
+)
+
+// sameTrees reports what differs between two directories.
+func (s *stage) sameTrees(when, a, b string) {
+	s.t.Helper()
+	diffs, err := sametree.Diff(a, b, sametree.Options{})
+	if err != nil || len(diffs) > 0 {
+		s.t.Errorf("%s: %d differences, %v: %.500s", when, len(diffs), err, strings.Join(diffs, "\n"))
+	}
+}
+
+// write keeps writing files until the flag file is gone, and says how many it wrote.
+func write(dir, flag string) <-chan int {
+	done := make(chan int, 1)
+	go func() {
+		n := 0
+		for ; ; n++ {
+			if _, err := os.Stat(flag); err != nil {
+				done <- n
+				return
+			}
+			if os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), []byte(strings.Repeat("x", n%5000)), 0o600) != nil {
+				done <- -1
+				return
+			}
+		}
+	}()
+	return done
+}
+
+// TestPlannedSwitchoverLosesNothing: while an application writes on the source, the work is
+// moved to the target: the script stops the application, everything is applied, the source
+// gives its addresses up, the target answers for them; not one file is missing, and never
+// do two machines answer. Then the target becomes the source of the machine that it
+// replaced, with one command.
+func TestPlannedSwitchoverLosesNothing(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	dir, replica := s.protect("inotify")
+	s.monitor(nil, s.fast(s.source4()), s.fast(s.b.Addr6(hostSource)))
+	s.watching()
+	o4, o6 := s.observe(s.source4()), s.observe(s.b.Addr6(hostSource))
+	flag, stopped := filepath.Join(s.base, "running"), filepath.Join(s.base, "stopped")
+	must(t, os.WriteFile(flag, nil, 0o600))
+	wrote := write(dir, flag)
+	waitFor(t, "files to arrive", func() bool { names, _ := os.ReadDir(replica); return len(names) > 20 })
+	refusing := s.scriptFile("refusing", "echo not now; exit 1\n")
+	if err := s.source.ask("switchover", control.SwitchoverRequest{Target: "jersey", Script: refusing}, nil); err == nil || !strings.Contains(err.Error(), "not now") {
+		t.Errorf("a stop script that fails: %v", err)
+	}
+	stop := s.scriptFile("stop", "rm "+flag+"; until [ -e "+stopped+" ]; do sleep 0.02; done\n")
+	n := make(chan int, 1)
+	go func() {
+		n <- <-wrote
+		_ = os.WriteFile(stopped, nil, 0o600)
+	}()
+	var reply control.SwitchoverReply
+	s.source.mustAsk("switchover", control.SwitchoverRequest{Target: "jersey", Script: stop}, &reply)
+	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "start", Switch: true}, nil)
+	s.await("failed over")
+	files := <-n
+	s.sameTrees("after the switchover", dir, replica)
+	if names, err := os.ReadDir(replica); err != nil || len(names) != files || files < 20 {
+		t.Errorf("%d files were written, %d arrived: %v", files, len(names), err)
+	}
+	t.Logf("%d files, operation %d applied; none lost", files, reply.Applied["tree"])
+	if s.has(hostSource, s.source4()) || !s.has(hostTarget, s.source4()) || !s.has(hostTarget, s.b.Addr6(hostSource)) {
+		t.Errorf("source has %v, target %v", s.addresses(hostSource), s.addresses(hostTarget))
+	}
+	if st := s.sees(); len(st.Errors) > 0 {
+		t.Errorf("errors: %q", st.Errors)
+	}
+	if n := o4.end() + o6.end(); n > 0 {
+		t.Errorf("two machines answered %d times", n)
+	}
+	s.reverse(dir, replica)
+}
+
+// reverse makes the target the source, and checks that it is.
+func (s *stage) reverse(dir, replica string) {
+	s.t.Helper()
+	const spare = "192.0.2.50"
+	s.b.Hosts[hostSource].Run(s.t, "ip", "addr", "add", spare+"/24", "dev", s.b.Card())
+	must(s.t, os.WriteFile(filepath.Join(replica, "new"), []byte("by users of the target"), 0o600))
+	must(s.t, os.Remove(filepath.Join(replica, "7")))
+	for _, c := range s.source.status().Connections {
+		s.source.mustAsk("disconnect", control.IDRequest{ID: c.ID}, nil)
+	}
+	for range 2 { // asked again it is no error
+		s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "reverse", Address: spare + ":6320"}, nil)
+	}
+	s.arrived(filepath.Join(dir, "new"), "by users of the target")
+	must(s.t, os.WriteFile(filepath.Join(replica, "later"), []byte("too"), 0o600))
+	s.arrived(filepath.Join(dir, "later"), "too")
+	if c := s.target.status().Connections; len(c) != 1 || c[0].Target != "indy" {
+		s.t.Errorf("the target's connections: %+v", c)
+	}
+}
+
+// TestDataComesHome: after a takeover, users work on the target. In either order, failback
+// first or a restoration first, what they wrote is on the source in the end, a restoration
+// after failback ends *restore required*, and the source replicates again.
+func TestDataComesHome(t *testing.T) {
+	t.Parallel()
+	for _, restoreFirst := range []bool{false, true} {
+		t.Run(map[bool]string{false: "failback first", true: "restore first"}[restoreFirst], func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t)
+			dir, replica := s.protect("inotify")
+			must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
+			s.arrived(filepath.Join(replica, "a"), "old")
+			waitFor(t, "a copy of the set", func() bool {
+				var b control.BackupList
+				s.target.mustAsk("repset.backups", struct{}{}, &b)
+				return len(b.Backups) > 0
+			})
+			s.monitor(nil, s.fast(s.source4()))
+			s.watching()
+			s.b.Die(hostSource)
+			s.await("failed over")
+			must(t, os.WriteFile(filepath.Join(replica, "a"), []byte("newer, by users of the target"), 0o600))
+			h := s.b.Hosts[hostSource]
+			h.Run(t, "ip", "addr", "del", s.source4()+"/24", "dev", s.b.Card())
+			h.Run(t, "ip", "addr", "add", "192.0.2.50/24", "dev", s.b.Card())
+			s.b.Revive(hostSource)
+			s.refused()
+			for _, c := range s.source.status().Connections {
+				s.source.mustAsk("disconnect", control.IDRequest{ID: c.ID}, nil)
+			}
+			if restoreFirst {
+				s.bringHome("192.0.2.50")
+				s.arrived(filepath.Join(dir, "a"), "newer, by users of the target")
+				if !s.sees().Restore {
+					t.Error("users go on working on the target, and nothing is to be restored any more")
+				}
+				must(t, os.WriteFile(filepath.Join(replica, "b"), []byte("meanwhile"), 0o600))
+			}
+			s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			s.bringHome("192.0.2.50")
+			s.arrived(filepath.Join(dir, "a"), "newer, by users of the target")
+			if restoreFirst {
+				s.arrived(filepath.Join(dir, "b"), "meanwhile")
+			}
+			if st := s.sees(); st.Restore {
+				t.Errorf("restored, and still required: %+v", st)
+			}
+			s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
+				Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: replica}, Capture: "inotify", Adopt: true}, nil)
+			must(t, os.WriteFile(filepath.Join(dir, "c"), []byte("again"), 0o600))
+			s.arrived(filepath.Join(replica, "c"), "again")
+		})
+	}
+}
+
+// bringHome restores the set to the source at an address, and waits for its end.
+func (s *stage) bringHome(address string) {
+	s.t.Helper()
+	var r control.Restore
+	s.target.mustAsk("restore", control.RestoreRequest{Action: "start", Set: "tree", Address: address + ":6320"}, &r)
+	waitFor(s.t, "the restoration to end", func() bool {
+		s.target.mustAsk("restore", control.RestoreRequest{Action: "status", ID: r.ID, WaitMS: 1000}, &r)
+		return r.State != "restoring"
+	})
+	if r.State != "done" {
+		s.t.Fatalf("restoration: %+v", r)
+	}
+}
