@@ -29,6 +29,8 @@ var rows = []struct {
 	{"random", "random writes with fsync into one large file", 10 * time.Minute, randomRow},
 	{"large", "initial mirror of one large file, against rsync", 15 * time.Minute, largeRow},
 	{"small", "initial mirror of many small files, against rsync", 15 * time.Minute, smallRow},
+	{"verify", "verification by content and by attributes, against rsync -nc and rsync -n", 20 * time.Minute, verifyRow},
+	{"blocks", "difference mirror of a large file with scattered changes, against rsync --inplace", 15 * time.Minute, blocksRow},
 	{"capture", "capture against a plain pass-through mount", 30 * time.Minute, captureRow},
 }
 

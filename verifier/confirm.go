@@ -142,7 +142,7 @@ func (r *run) confirm(f *frame, l *listed, name string) error {
 		return r.dir(f.root, join(l.dir, name), e)
 	case isReg(e.Attr.Mode):
 		r.count(func(t *Totals) { t.Files++; t.Bytes += uint64(e.Size) })
-		return r.object(f.root, l.dir, e)
+		return r.object(f.root, l.dir, e, false)
 	}
 	r.count(func(t *Totals) { t.Files++ })
 	return r.special(f, l, e)

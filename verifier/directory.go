@@ -113,7 +113,7 @@ func (r *run) same(f *frame, l *listed, e *fileop.Entry) error {
 		}
 	})
 	if r.opts.Checksum && isReg(e.Attr.Mode) && e.Size > 0 {
-		return r.object(f.root, l.dir, *e)
+		return r.object(f.root, l.dir, *e, true)
 	}
 	return nil
 }
