@@ -53,7 +53,11 @@ type ConnectRequest struct {
 	Checksum bool `json:"checksum,omitempty"`
 	// NoReplication stops the queueing of changes where the mirror ends.
 	NoReplication bool `json:"no_replication,omitempty"`
-	Orphans       bool `json:"orphans,omitempty"` // treat orphans when the mirror has ended
+	// Trial: nothing is sent; what a connection would need is measured (CONNECT TDU), and
+	// written to StatsFile, "" is that of STATSLOG.
+	Trial     bool   `json:"trial,omitempty"`
+	StatsFile string `json:"stats_file,omitempty"`
+	Orphans   bool   `json:"orphans,omitempty"` // treat orphans when the mirror has ended
 }
 
 // ConnectReply names the new connection.

@@ -304,3 +304,15 @@ func parseString(p []byte, limit int) (string, error) {
 	}
 	return string(p), nil
 }
+
+// RecordSize is how many bytes AppendRecord appends.
+func RecordSize(o *Op) int {
+	own := *o
+	own.Data = nil
+	var tmp [512]byte
+	n := len(AppendRecord(tmp[:0], &own))
+	if len(o.Data) > 0 {
+		n += protowire.SizeTag(fData) + protowire.SizeBytes(len(o.Data))
+	}
+	return n
+}

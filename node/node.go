@@ -74,6 +74,7 @@ type Node struct {
 
 	statsLog  *statsLogger
 	counts    nodeCounts
+	trials    []*trial // guarded by mu
 	tasks     *taskLog
 	aside     chan struct{} // a place for each program of a task that nobody waits for
 	failover  *failover.Manager
@@ -239,6 +240,7 @@ func (n *Node) start() (stops []func(), err error) {
 	n.wait.Go(func() { n.restMemory(n.ctx) })
 	n.wait.Go(func() { n.keepPresence(n.ctx) })
 	n.logStatsFromStart()
+	n.resumeTrials()
 	add(n.removeLocal, n.writeLocal())
 	return stops, err
 }

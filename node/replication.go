@@ -18,6 +18,9 @@ var errReplication = errors.New("replication starts again")
 
 // replicates obeys a request for one connection.
 func (n *Node) replicates(ctx context.Context, req control.ReplicationRequest) (any, error) {
+	if t := n.trialOf(req.ID); t != nil {
+		return nothing{}, t.replicate(!req.Stop)
+	}
 	c, err := n.connection(req.ID)
 	if err != nil {
 		return nil, err

@@ -33,6 +33,7 @@ type stateData struct {
 	Limits map[string]storedLimits `json:"limits,omitempty"`
 	// Places are where replicas are, by source and set, also when their connections are gone.
 	Places   map[string]joinInfo `json:"places,omitempty"`
+	Trials   []storedTrial       `json:"trials,omitempty"`
 	Written  uint64              `json:"written"`  // how often: the newer copy counts
 	Checksum string              `json:"checksum"` // of the file (statefile.go); last
 }

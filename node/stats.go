@@ -86,6 +86,8 @@ func (n *Node) stats() control.Stats {
 	for i := range st.Connections {
 		if c, err := n.connection(st.Connections[i].ID); err == nil {
 			out.Connections = append(out.Connections, c.stats(&st.Connections[i], &out))
+		} else if t := n.trialOf(st.Connections[i].ID); t != nil {
+			out.Connections = append(out.Connections, t.figures())
 		}
 	}
 	return out

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,12 +20,13 @@ import (
 const (
 	statsEvery   = time.Second
 	maxUnwritten = 1 << 20 // bytes of snapshots in memory; then they are written at once
-	statsOld     = "statistic-old.sts"
+	statsEnd     = ".sts"  // statistic.sts of the last time is statistic-old.sts
 )
 
 // statsLogger writes the statistics file while it runs.
 type statsLogger struct {
-	n *Node
+	n    *Node
+	name string // of the file; "": StatsFileName
 
 	turning sync.Mutex // one start or stop at a time
 	mu      sync.Mutex // guards what follows
@@ -33,8 +35,14 @@ type statsLogger struct {
 	file    string
 }
 
-// statsFile is where statistics are logged to.
-func (c *Config) statsFile() string { return filepath.Join(c.statsDir(), c.StatsFile) }
+// path is where statistics are logged to.
+func (l *statsLogger) path() string {
+	conf := l.n.conf()
+	if l.name != "" {
+		return filepath.Join(conf.statsDir(), l.name)
+	}
+	return filepath.Join(conf.statsDir(), conf.StatsFile)
+}
 
 // statsDir is the directory of logs.
 func (c *Config) statsDir() string {
@@ -60,16 +68,16 @@ func (l *statsLogger) turn(on bool) error {
 		return nil
 	}
 	conf := l.n.conf()
-	old := ""
+	file, old := l.path(), ""
 	if conf.StatsKeepOld {
-		old = filepath.Join(conf.statsDir(), statsOld)
+		old = strings.TrimSuffix(file, statsEnd) + "-old" + statsEnd
 	}
-	if err := statfile.SetAside(conf.statsFile(), old); err != nil {
+	if err := statfile.SetAside(file, old); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(l.n.ctx)
 	l.mu.Lock()
-	l.stop, l.done, l.file = cancel, make(chan struct{}), conf.statsFile()
+	l.stop, l.done, l.file = cancel, make(chan struct{}), file
 	l.mu.Unlock()
 	l.n.wait.Go(func() { l.run(ctx) })
 	return nil
@@ -79,7 +87,7 @@ func (l *statsLogger) state() control.Statslog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stop == nil {
-		return control.Statslog{File: l.n.conf().statsFile()}
+		return control.Statslog{File: l.path()}
 	}
 	return control.Statslog{Running: true, File: l.file}
 }

@@ -76,6 +76,9 @@ func (n *Node) Umount(_ context.Context, dir string) error {
 // Connect protects a replication set on a target. It returns when the target has
 // agreed; the mirror then runs by itself.
 func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, error) {
+	if req.Trial {
+		return n.connectTrial(&req)
+	}
 	if err := n.fromStored(ctx, &req); err != nil {
 		return 0, err
 	}
@@ -146,6 +149,9 @@ func (c *Connection) end(cause error) {
 
 // Disconnect ends a connection and deletes its queue (B6.43). The replica stays.
 func (n *Node) Disconnect(ctx context.Context, id int) error {
+	if t := n.trialOf(id); t != nil {
+		return n.disconnectTrial(t)
+	}
 	c, err := n.connection(id)
 	if err != nil {
 		return err
@@ -211,6 +217,9 @@ func (n *Node) live(id int) (*session, error) {
 
 // Mirror starts, stops, pauses or resumes a connection's mirror (B7.23 to B7.28).
 func (n *Node) Mirror(ctx context.Context, req control.MirrorRequest) error {
+	if t := n.trialOf(req.ID); t != nil {
+		return t.mirrorAction(&req)
+	}
 	for _, start := range []func(context.Context, *control.MirrorRequest) (bool, error){n.mirrorPending, n.mirrorAgain} {
 		if done, err := start(ctx, &req); done || err != nil {
 			return err
@@ -273,6 +282,9 @@ func (n *Node) mirrorPending(_ context.Context, req *control.MirrorRequest) (don
 
 // Settle waits until everything captured before the call is applied on the target.
 func (n *Node) Settle(ctx context.Context, id int) error {
+	if t := n.trialOf(id); t != nil {
+		return t.settle(ctx)
+	}
 	c, err := n.connection(id)
 	if err != nil {
 		return err
@@ -327,6 +339,9 @@ func (n *Node) Status() control.Status {
 	n.mu.Unlock()
 	for _, c := range conns {
 		st.Connections = append(st.Connections, c.status())
+	}
+	for _, t := range n.allTrials() {
+		st.Connections = append(st.Connections, t.status())
 	}
 	for _, r := range reps {
 		st.Replicas = append(st.Replicas, r.status())

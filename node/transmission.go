@@ -48,6 +48,9 @@ func (c *Connection) setMode(m transmitMode) {
 
 // transmit obeys a request for one connection.
 func (n *Node) transmit(_ context.Context, req control.TransmissionRequest) (any, error) {
+	if err := n.noTrial(req.ID, "transmission"); err != nil {
+		return nil, err
+	}
 	c, err := n.connection(req.ID)
 	if err != nil {
 		return nil, err

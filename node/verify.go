@@ -170,6 +170,9 @@ func (n *Node) orphans(ctx context.Context, req control.OrphansRequest) (any, er
 }
 
 func (n *Node) verification(ctx context.Context, id int, action string, waitMS int64, o verifier.Options, after *mirror.Options) (any, error) {
+	if err := n.noTrial(id, "verification"); err != nil {
+		return nil, err
+	}
 	c, err := n.connection(id)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,12 @@ func (in *Interp) connect(ctx context.Context, c *syntax.Call) (answer, error) {
 		}
 		return answer{}, fail(syntax.SetUnsaved, "repset save, or repset resync to drop them", "replication set %s has unsaved changes", e.set.Name)
 	}
+	if c.Cmd.Name == "CONNECT TDU" {
+		req.Trial, req.Target = true, "TDU"
+		if req.StatsFile, _, err = in.arg(c, "filename"); err != nil {
+			return answer{}, err
+		}
+	}
 	var reply control.ConnectReply
 	if err := in.ask(ctx, "connect", req, &reply); err != nil {
 		return answer{}, err

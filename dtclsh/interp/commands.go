@@ -6,7 +6,7 @@ var handlers map[string]handler
 
 func init() { // not in the declaration: HELP reads the table
 	handlers = map[string]handler{
-		"CONNECT": (*Interp).connect, "DISCONNECT": (*Interp).disconnect,
+		"CONNECT": (*Interp).connect, "CONNECT TDU": (*Interp).connect, "DISCONNECT": (*Interp).disconnect,
 		"ENVIRONMENT": (*Interp).environment, "EXIT": (*Interp).leave, "QUIT": (*Interp).leave,
 		"GET": (*Interp).getSetting, "SET": (*Interp).setSetting,
 		"FAILBACK": (*Interp).failback, "FAILOVER": (*Interp).failover, "NICLIST": (*Interp).nicList,
@@ -48,12 +48,11 @@ func init() { // not in the declaration: HELP reads the table
 const (
 	laterMonitor = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
 	laterModules = "every node is both source and target"
-	laterStats   = "see: status con *"
 )
 
 // later has a hint for every command that this version only parses.
 var later = map[string]string{
-	"CONNECT TDU": laterStats,
+
 	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
 	"SCRIPT ADD": "run the script by hand after: waitonmirror CON",
 }

@@ -17,7 +17,7 @@ func TestNext(t *testing.T) {
 		"$x = waitonmirror ":       "| cons",
 		"source a; mirror start ":  "| cons",
 		"if $a then disconnect ":   "| cons",
-		"status ":                  "CONNECTION MONITOR REPSET SCHEDULE SOURCE TARGET |",
+		"status ":                  "CONNECTION MONITOR REPSET SCHEDULE SOURCE TARGET TASKS |",
 		"mirror start 1 clean, ":   "CHECKSUM CLEAN DIFFERENT NEWER ORPHANS |",
 		"monitor add 1.2.3.4 to ":  "| monitor",
 		`repset rule add "/a `:     "|",
