@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"understudy/capture/holder"
+	"understudy/failover"
 	"understudy/mirror"
 	"understudy/repset"
 )
@@ -81,6 +82,25 @@ type Config struct {
 	VerifyRetry      time.Duration `mapstructure:"verify_retry"`       // between attempts of a scheduled verification that could not begin (VerifyRetryInterval)
 	VerifyRetryLimit int           `mapstructure:"verify_retry_limit"` // attempts after the first (VerifyRetryLimit)
 
+	// What monitors get that do not say otherwise: the first two everywhere, the rest when
+	// they are made.
+	FailoverInterval      time.Duration `mapstructure:"failover_interval"`       // between requests (PingFrequency)
+	FailoverMissed        int           `mapstructure:"failover_missed"`         // of them (MissedPackets)
+	FailoverMissedService int           `mapstructure:"failover_missed_service"` // of those to the daemon (MissedHeartbeats)
+	FailoverAll           bool          `mapstructure:"failover_all"`            // all addresses must be silent (AllMustFail)
+	FailoverAddresses     bool          `mapstructure:"failover_addresses"`      // they move (IPFailover)
+	FailoverAsk           bool          `mapstructure:"failover_ask"`            // a person decides (UserIntervention)
+	PreFailoverScript     string        `mapstructure:"pre_failover_script"`
+	PreFailoverArgs       string        `mapstructure:"pre_failover_args"`
+	PreFailoverWait       bool          `mapstructure:"pre_failover_wait"`
+	PostFailoverScript    string        `mapstructure:"post_failover_script"`
+	PostFailoverArgs      string        `mapstructure:"post_failover_args"`
+	PreFailbackScript     string        `mapstructure:"pre_failback_script"`
+	PreFailbackArgs       string        `mapstructure:"pre_failback_args"`
+	PreFailbackWait       bool          `mapstructure:"pre_failback_wait"`
+	PostFailbackScript    string        `mapstructure:"post_failback_script"`
+	PostFailbackArgs      string        `mapstructure:"post_failback_args"`
+
 	// Pinned are the keys whose values the environment or flags gave: settings that are
 	// stored do not replace them.
 	Pinned []string `mapstructure:"-"`
@@ -133,7 +153,9 @@ func DefaultConfig() Config {
 		QueueAlert:     50, // B6.29
 		HeartbeatEvery: 3 * time.Second, HeartbeatTTL: 10 * time.Second,
 
-		RemapLink:   true, // B5.31
+		RemapLink:        true, // B5.31
+		FailoverInterval: failover.DefaultInterval, FailoverMissed: failover.DefaultMissed, FailoverMissedService: failover.DefaultMissedService,
+		FailoverAll: true, FailoverAddresses: true, FailoverAsk: true,
 		MoveOrphans: true,
 		StatsFile:   "statistic.sts", StatsMax: 10 << 20, StatsInterval: 5 * time.Minute, StatsKeepOld: true,
 		VerifyLogName: "DTVerify.log", VerifyLogAppend: true, VerifyLogLimit: 1 << 20, // B9.13, B9.15, B9.16
@@ -173,6 +195,20 @@ func (c *Config) Validate() error {
 	}
 	if c.TargetRetryLimit < 0 || c.TargetRetryLimit > 65536 {
 		bad("target_retry_limit", c.TargetRetryLimit, "0 to 65536")
+	}
+	if c.FailoverInterval < 50*time.Millisecond || c.FailoverInterval > 65535*time.Second {
+		bad("failover_interval", c.FailoverInterval, "50ms to 65535s")
+	}
+	for key, v := range map[string]int{"failover_missed": c.FailoverMissed, "failover_missed_service": c.FailoverMissedService} {
+		if v < 1 || v > 65535 {
+			bad(key, v, "1 to 65535")
+		}
+	}
+	for key, v := range map[string]string{"pre_failover_script": c.PreFailoverScript, "post_failover_script": c.PostFailoverScript,
+		"pre_failback_script": c.PreFailbackScript, "post_failback_script": c.PostFailbackScript} {
+		if v != "" && !filepath.IsAbs(v) {
+			bad(key, fmt.Sprintf("%q", v), "an absolute path on the target, or nothing")
+		}
 	}
 	if c.NetworkRetry < 100*time.Millisecond {
 		bad("network_retry", c.NetworkRetry, "at least 100ms")

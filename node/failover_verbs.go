@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 
 	"understudy/control"
 	"understudy/failover"
@@ -91,6 +92,7 @@ func (n *Node) saveMonitor(_ context.Context, r control.MonitorConfig) (any, err
 	if err := recode(r, &m); err != nil {
 		return nil, err
 	}
+	n.failoverDefaults(&m)
 	m.Complete()
 	if err := m.Validate(); err != nil {
 		return nil, control.Errorf(control.BadRequest, "", "monitor %s: %v", r.Source, err)
@@ -99,6 +101,46 @@ func (n *Node) saveMonitor(_ context.Context, r control.MonitorConfig) (any, err
 		return nil, explainMonitor(err)
 	}
 	return n.getMonitor(context.Background(), control.MonitorRequest{Source: r.Source})
+}
+
+// failoverDefaults fills in what a monitor does not say and the settings do. Of a monitor
+// that exists only the timing of addresses can be left out.
+func (n *Node) failoverDefaults(m *failover.Monitor) {
+	c := n.conf()
+	for i := range m.Addresses {
+		a := &m.Addresses[i]
+		service := a.Probe == failover.ProbeService
+		if a.IntervalMS == 0 && !service { // the daemon is asked every second
+			a.IntervalMS = c.FailoverInterval.Milliseconds()
+		}
+		switch {
+		case a.Missed == 0 && service:
+			a.Missed = c.FailoverMissedService
+		case a.Missed == 0:
+			a.Missed = c.FailoverMissed
+		}
+	}
+	if m.Generation != 0 {
+		return
+	}
+	m.Automatic = m.Automatic || !c.FailoverAsk
+	m.KeepAddresses = m.KeepAddresses || !c.FailoverAddresses
+	if m.Trigger == "" && !c.FailoverAll {
+		m.Trigger = failover.TriggerAny
+	}
+	for name, s := range map[string]failover.Script{
+		failover.PreFailover:  {Path: c.PreFailoverScript, Args: strings.Fields(c.PreFailoverArgs), Wait: c.PreFailoverWait},
+		failover.PostFailover: {Path: c.PostFailoverScript, Args: strings.Fields(c.PostFailoverArgs)},
+		failover.PreFailback:  {Path: c.PreFailbackScript, Args: strings.Fields(c.PreFailbackArgs), Wait: c.PreFailbackWait},
+		failover.PostFailback: {Path: c.PostFailbackScript, Args: strings.Fields(c.PostFailbackArgs)},
+	} {
+		if _, given := m.Scripts[name]; s.Path != "" && !given {
+			if m.Scripts == nil {
+				m.Scripts = map[string]failover.Script{}
+			}
+			m.Scripts[name] = s
+		}
+	}
 }
 
 func (n *Node) deleteMonitor(_ context.Context, r control.MonitorRequest) (any, error) {

@@ -86,7 +86,6 @@ const (
 
 // Reasons that several settings share.
 const (
-	whyFailover = "this version has no failover; the one that has it uses the value"
 	whyVerify   = "VERIFY SCHEDULE says when a connection is verified"
 	whySchedule = "this version has no schedules; the one that has them uses the value"
 	whyOrphans  = "the target logs each of them"

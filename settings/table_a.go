@@ -5,8 +5,8 @@ var tableAE = []Setting{
 	number("AdapterFlags", Network, 0, 7, "", 4, "network adapter layer").without(whyFixed).hidden(),
 	text("AddOnCodes", General, Text, "", "licence codes of add-ons").without(whyLicence).hidden(),
 	number("Advertisement", Network, 0, 8, "", 8, "announce the machine in a directory service").without("paired machines find each other by heartbeats").hidden(),
-	yesNo("AllFailover", Failover, 1, "which addresses the target takes over: 0 the monitored ones, 1 all").without(whyFailover),
-	yesNo("AllMustFail", Failover, 1, "whether all monitored addresses must be silent before failover").without(whyFailover),
+	yesNo("AllFailover", Failover, 1, "which addresses the target takes over: 0 the monitored ones, 1 all").without("TAKE and NOTAKE of MONITOR ADD choose the addresses that are taken over"),
+	yesNo("AllMustFail", Failover, 1, "whether all monitored addresses must be silent before failover; of monitors made from now on").sets("failover_all", 0, AtOnce),
 	yesNo("AutoReconnect", Source, 1, "connect again by itself after a restart or a lost queue; 0: wait for the operator").sets("auto_reconnect", 0, AtOnce),
 	number("AutoRemirror", Source, 0, 3, "", 1, "the mirror after an automatic reconnect").
 		choices("0 none", "1 differences by checksum", "2 full", "3 differences by date and size").sets("auto_remirror", 0, AtOnce),
@@ -44,7 +44,7 @@ var tableFL = []Setting{
 	text("FCCHelpPath", Failover, Path, "", "help file").without("there is no such program").hidden(),
 	number("FileAccessRetry", Source, 1, 65535, "", 10, "attempts of a failing driver call").without(whyDriver),
 	number("FileQueueSize", Source, 1, 65535, "", 16, "files a mirror lists ahead of reading").without(whyFixed),
-	yesNo("ForceReplaceOnFailover", Failover, 0, "take over though the source is still there").without(whyFailover),
+	yesNo("ForceReplaceOnFailover", Failover, 0, "take over though the source is still there").without("FAILOVER FORCE does it"),
 	yesNo("ForceVerifyOnMirror", Source, 0, "verify after each mirror").without(whyVerify),
 	number("HBExternalRate", Network, 0, secondsMax, "s", 3, "time between heartbeats; 0: none, and other machines do not see this one").
 		aliases("HBInternalRate").sets("heartbeat_every", seconds, AtOnce),
@@ -66,7 +66,7 @@ var tableFL = []Setting{
 	text("InstallPath", General, Path, "", "where the program is installed").told(),
 	text("InstallVersionInfo", General, Text, "", "installed version").told(),
 	number("IntermediateQueueLimit", Queue, 512, 4194304, "KB", 65536, "memory between capture and transmission").without(whyFixed),
-	yesNo("IPFailover", Failover, 1, "take over the addresses of a source").without(whyFailover),
+	yesNo("IPFailover", Failover, 1, "take over the addresses of a source; of monitors made from now on").sets("failover_addresses", 0, AtOnce),
 	text("LanguageSelected", Logging, Text, "English", "language of logs").without("there is one language").hidden(),
 	text("LanguagesAvailable", Logging, Text, "English", "languages of logs").without("there is one language").hidden(),
 	number("LastModifiedReadDelay", Source, 0, anyNumber, "s", 15, "wait before a file's time is read after its close").without("times travel with the change that made them"),

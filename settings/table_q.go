@@ -15,7 +15,7 @@ var tableQS = []Setting{
 
 	text("Registered", General, Text, "", "not used").without(whyUnused).hidden(),
 	yesNo("RemapLink", Source, 1, "rewrite symbolic links that point inside the set by an absolute path for its place on the target").sets("remap_link", 0, NextSession),
-	yesNo("ReplaceTarget", Failover, 0, "at failover: 0 add the source's name, 1 replace the target's").without(whyFailover),
+	yesNo("ReplaceTarget", Failover, 0, "at failover: 0 add the source's name, 1 replace the target's").without("the target keeps its own name and addresses"),
 	yesNo("ReplicateNtSecurityByName", Source, 0, "replicate security by name").without(whyWindows).hidden(),
 	text("RepSetDBName", General, File, "DblTake.db", "file of the replication sets").without(whyDatabase),
 	number("RestoreOverwrite", Source, 0, 2, "", 2, "whether a restore overwrites files").choices("0 never", "1 always", "2 older ones").without(whyRestore),
@@ -68,7 +68,7 @@ var tableTZ = []Setting{
 	number("TGWriteFailureBeforeNotification", Target, 0, 1024, "", 10, "attempts before the target's state shows it").without("it shows from the first on"),
 	number("UNetPort", Network, portLeast, portMost, "", 1500, "port of heartbeats").without(whyPort),
 	number("UpdateInterval", Client, 1, 9999, "s", 1, "time between updates of the failover display").without("there is no such program").hidden(),
-	yesNo("UserIntervention", Failover, 1, "failover waits for a person").without(whyFailover),
+	yesNo("UserIntervention", Failover, 1, "failover waits for a person; of monitors made from now on").sets("failover_ask", 0, AtOnce),
 	yesNo("UseShareFile", Failover, 1, "take shares from a file").without("scripts of failover serve for that").hidden(),
 	yesNo("VerifyLogAppend", Logging, 1, "append to the verification log; 0: each verification replaces it").sets("verify_log_append", 0, AtOnce),
 	text("VerifyLogLang", Logging, Text, "English", "language of the verification log").without("there is one language").hidden(),

@@ -279,6 +279,29 @@ func (s *stage) caseConflict(string, string) {
 	waitFor(s.t, "the prompt to go", func() bool { return s.sees().Pending == "" })
 }
 
+// TestFailoverSettingsCount: a monitor has what it does not say from the settings of the
+// original's names.
+func TestFailoverSettingsCount(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	for name, value := range map[string]string{"PingFrequency": "7", "MissedPackets": "9", "MissedHeartbeats": "11", "UserIntervention": "0", "IPFailover": "0",
+		"AllMustFail": "0", "PreFailoverScript": "/opt/pre", "PreFailoverScriptArgs": "a b", "PreFailoverWait": "1", "PostFailbackScript": "/opt/home"} {
+		s.target.mustAsk("setting.set", control.SettingRequest{Name: name, Value: value}, nil)
+	}
+	s.target.mustAsk("monitor.save", control.MonitorConfig{Source: "indy", Addresses: []control.MonitorAddress{
+		{Address: s.source4(), Watch: true}, {Address: "192.0.2.101", Watch: true, Probe: "service"}, {Address: "192.0.2.102", IntervalMS: 100, Missed: 2}}}, nil)
+	st := s.sees()
+	for i, want := range []string{"7000 9", "1000 11", "100 2"} {
+		if got := fmt.Sprint(st.Addresses[i].IntervalMS, " ", st.Addresses[i].Missed); got != want {
+			t.Errorf("address %d: every %s ms and missed, want %s", i, got, want)
+		}
+	}
+	if pre := st.Scripts["prefailover"]; !st.Automatic || !st.KeepAddresses || st.Trigger != "any" || pre.Path != "/opt/pre" || len(pre.Args) != 2 || !pre.Wait ||
+		st.Scripts["postfailback"].Path != "/opt/home" {
+		t.Errorf("%+v", st.MonitorConfig)
+	}
+}
+
 func (s *stage) caseFence(string, string) {
 	held := filepath.Join(s.base, "held")
 	fence := s.scriptFile("fence", "test -e "+held+"\n")
