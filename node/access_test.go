@@ -124,6 +124,7 @@ func joinWith(n *Node, addr, code string) error {
 // TestPairing: a code pairs two machines once; a wrong, used or expired one, or one of
 // another machine, pairs nobody.
 func TestPairing(t *testing.T) {
+	t.Parallel() // it waits for the brake on wrong codes
 	p, indy, jersey := unpaired(t)
 	wrong := access.NewCode(jersey.keys.Key()).String()
 	wantCode(t, joinWith(indy, jersey.Addr(), wrong), control.Denied)

@@ -96,6 +96,7 @@ func TestRetryTakesEffect(t *testing.T) {
 // TestHeartbeatsTellWhoIsThere: paired machines see each other, and see that one is away
 // within HBTTL; HBExternalRate 0 hides a machine.
 func TestHeartbeatsTellWhoIsThere(t *testing.T) {
+	t.Parallel() // it waits for beats
 	p := newPair(t, false)
 	for _, n := range []*Node{p.source, p.target} {
 		n.setForTest(t, "HBExternalRate", "1")

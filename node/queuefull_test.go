@@ -70,6 +70,7 @@ func failsWith(text string) func(*control.Connection) bool {
 // load. The queue is full before the disk is: the application sees no error, the status
 // says why nothing is sent, and when there is room again the pair converges by itself.
 func TestQueueDiskFilledByOthers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(source, _ *Config) {
 		onSmallDisk(t, source, "160m")
 		source.QueueFree = 48 << 20
@@ -95,6 +96,7 @@ func TestQueueDiskFilledByOthers(t *testing.T) {
 // the transmitter waits; then the source's queue fills, and its session ends; then the
 // target works again, and the pair converges. The application notices nothing (B6.35).
 func TestFullTargetFillsTheSource(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(source, target *Config) {
 		source.QueueLimit = 32 << 20
 		onSmallDisk(t, target, "128m")
@@ -124,8 +126,10 @@ func TestFullTargetFillsTheSource(t *testing.T) {
 // TestQueueDiskWithoutReserve: nothing is kept free and the disk is really full. A store
 // that met that is dead until it starts again, which happens in the process.
 func TestQueueDiskWithoutReserve(t *testing.T) {
+	t.Parallel()
 	for _, side := range []string{"source", "target"} {
 		t.Run(side, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, func(source, target *Config) {
 				cfg := map[string]*Config{"source": source, "target": target}[side]
 				onSmallDisk(t, cfg, "96m")
@@ -151,6 +155,7 @@ func TestQueueDiskWithoutReserve(t *testing.T) {
 // TestAutoReconnectOff: a connection whose queue was exhausted stays disconnected until
 // the operator connects it again.
 func TestAutoReconnectOff(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(source, _ *Config) { source.QueueLimit, source.AutoReconnect = 32<<20, false })
 	r.mount()
 	r.connect()
@@ -181,6 +186,7 @@ func TestAutoReconnectOff(t *testing.T) {
 // TestAutoRemirrorNone: without an automatic mirror the connection stays pending until
 // one is started by hand (B6.42, B7.48).
 func TestAutoRemirrorNone(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(source, _ *Config) { source.QueueLimit, source.AutoRemirror = 32<<20, RemirrorNone })
 	r.mount()
 	r.connect()
