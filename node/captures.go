@@ -198,6 +198,7 @@ func (n *Node) startInotify(dir string) (*captured, error) {
 		return nil, err
 	}
 	c := &captured{dir: dir, name: "inotify", backend: b, tree: treeAdapter{lower.New(fd, nil)}, hints: fan, done: make(chan struct{})}
+	c.sync = b.Sync
 	n.serve(c)
 	return c, nil
 }

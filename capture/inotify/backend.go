@@ -58,6 +58,8 @@ type Backend struct {
 	overflows atomic.Uint64
 	unwatched atomic.Uint64
 
+	syncs chan chan struct{} // who waits for what happened until now to be told
+
 	addWatch func(*fsnotify.Watcher, string) error // replaced by tests
 }
 
@@ -85,7 +87,7 @@ func New(root string, cfg Config, sink capture.HintSink, log *slog.Logger) (*Bac
 	cfg.RescanEvery = cmp.Or(cfg.RescanEvery, DefaultRescan)
 	cfg.PollEvery = cmp.Or(cfg.PollEvery, DefaultPoll)
 	return &Backend{root: abs, id: rootID{st.Dev, st.Ino}, cfg: cfg, sink: sink, log: log,
-		addWatch: (*fsnotify.Watcher).Add}, nil
+		syncs: make(chan chan struct{}), addWatch: (*fsnotify.Watcher).Add}, nil
 }
 
 // Root is the watched directory's absolute path, links resolved.

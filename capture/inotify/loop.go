@@ -26,6 +26,7 @@ type loop struct {
 	todo    []place // directories to watch and list, last in first out; at most maxTodo
 	polled  map[string]bool
 	hints   capture.Pending
+	barrier *barrier
 
 	renewing      bool // watches are being set anew; Dirty("", true) follows
 	firstOverflow time.Time
@@ -46,7 +47,11 @@ type place struct {
 const maxTodo = 1 << 20
 
 func newLoop(b *Backend) (*loop, error) {
-	l := &loop{Backend: b, flushTimer: stoppedTimer(), quietTimer: stoppedTimer(), rescanTimer: stoppedTimer(),
+	at, err := newBarrier()
+	if err != nil {
+		return nil, err
+	}
+	l := &loop{Backend: b, barrier: at, flushTimer: stoppedTimer(), quietTimer: stoppedTimer(), rescanTimer: stoppedTimer(),
 		pollTicker: time.NewTicker(b.cfg.PollEvery), checkTicker: time.NewTicker(rootCheck)}
 	if err := l.renew(); err != nil {
 		l.stop()
@@ -67,6 +72,7 @@ func (l *loop) stop() {
 	}
 	l.pollTicker.Stop()
 	l.checkTicker.Stop()
+	_ = l.barrier.f.Close()
 	if l.w != nil {
 		l.w.Close()
 	}
@@ -81,6 +87,8 @@ func (l *loop) step(ctx context.Context) error {
 	var work <-chan struct{}
 	if len(l.todo) > 0 {
 		work = always
+	} else {
+		l.barrier.over(l.flush)
 	}
 	select {
 	case <-ctx.Done():
@@ -97,6 +105,8 @@ func (l *loop) step(ctx context.Context) error {
 		l.lost(err)
 	case <-work:
 		return l.scanNext()
+	case done := <-l.syncs:
+		l.barrier.await(done)
 	case <-l.flushTimer.C:
 		l.flush()
 	case <-l.quietTimer.C:
@@ -128,6 +138,9 @@ func (l *loop) renew() error {
 		return err
 	}
 	l.w, l.watches, l.polled = w, newWatches(), map[string]bool{}
+	if err := l.barrier.watch(w); err != nil {
+		l.log.Warn("changes are told later than they might be", "err", err)
+	}
 	l.todo = append(l.todo[:0], place{})
 	l.renewing, l.firstOverflow = true, time.Time{}
 	l.quietTimer.Stop()
@@ -156,6 +169,10 @@ func (l *loop) lost(err error) {
 
 // event turns one event into hints, and follows directories.
 func (l *loop) event(ev fsnotify.Event) error {
+	if ev.Name == l.barrier.name {
+		l.barrier.passed = len(l.barrier.fired) > 0
+		return nil
+	}
 	rel := strings.TrimLeft(strings.TrimPrefix(ev.Name, l.root), "/")
 	if rel == "" {
 		if ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
