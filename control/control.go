@@ -62,6 +62,7 @@ var Verbs = []Verb{
 	{"repset.save", Admin, "store a replication set, if nobody changed it meanwhile"},
 	{"repset.delete", Admin, "delete a replication set that is not connected"},
 	{"repset.backups", Monitor, "the copies of its sources' replication sets that this machine keeps as a target"},
+	{"module", Admin, "make this machine a source or a target, or end that"},
 	{"shutdown", Admin, "stop the daemon"},
 	{"upgrade", Admin, "replace the running daemon by a program, without interrupting applications"},
 	{"machine.list", Monitor, "the machines this one knows by name"},
@@ -108,6 +109,9 @@ const (
 	Denied      Code = "denied"
 	// RestoreRequired: the machine was replaced by its target, whose data is newer.
 	RestoreRequired Code = "restore-required"
+	// NoSource and NoTarget: the machine is none now.
+	NoSource Code = "no-source"
+	NoTarget Code = "no-target"
 )
 
 // Error is how an error leaves the machine.

@@ -15,6 +15,15 @@ type Version struct {
 	Version string `json:"version"`
 
 	Started time.Time `json:"started"` // of the daemon
+
+	NoSource bool `json:"no_source,omitempty"` // it is no source now
+	NoTarget bool `json:"no_target,omitempty"`
+}
+
+// ModuleRequest makes a machine a source or a target, or ends that.
+type ModuleRequest struct {
+	Module string `json:"module"` // source, target
+	Load   bool   `json:"load"`
 }
 
 // DirRequest names a directory: mount, umount.

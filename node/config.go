@@ -42,8 +42,10 @@ type Config struct {
 	TaskCommands     bool          `mapstructure:"task_commands"`      // programs of task commands run on this machine (EnableTaskCmdProcessing)
 	Strict           bool          `mapstructure:"strict"`             // queues synced to disk at every write
 	QueueFree        int64         `mapstructure:"queue_free"`         // bytes of the queue's disk that stay free (QJournalFreeSpaceMin); 0: 1 GiB, or 5 % of a small disk
-	AutoReconnect    bool          `mapstructure:"auto_reconnect"`     // after a restart or a lost queue
-	AutoRemirror     AutoRemirror  `mapstructure:"auto_remirror"`      // the mirror after that: 0 none, 1 differences by checksum, 2 full, 3 differences by date and size
+	LoadSource       bool          `mapstructure:"load_source"`        // be a source from the start
+	LoadTarget       bool          `mapstructure:"load_target"`
+	AutoReconnect    bool          `mapstructure:"auto_reconnect"` // after a restart or a lost queue
+	AutoRemirror     AutoRemirror  `mapstructure:"auto_remirror"`  // the mirror after that: 0 none, 1 differences by checksum, 2 full, 3 differences by date and size
 	// AutoRemirrorRetry is the longest time between mirrors that the target asks for.
 	AutoRemirrorRetry time.Duration `mapstructure:"auto_remirror_retry"`
 
@@ -141,6 +143,8 @@ func DefaultConfig() Config {
 		NetworkRetry:  time.Second,
 		TargetRetry:   3 * time.Second, // the original's
 		RescanEvery:   10 * time.Minute,
+		LoadSource:    true,
+		LoadTarget:    true,
 		AutoReconnect: true,             // B6.37
 		AutoRemirror:  RemirrorChecksum, // B7.45
 

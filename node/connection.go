@@ -172,7 +172,7 @@ func (c *Connection) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errReplication) {
+		if errors.Is(err, errReplication) || errors.Is(err, errUnloaded) {
 			continue
 		}
 		if errors.Is(err, errPending) {
@@ -195,10 +195,10 @@ func (c *Connection) hold(ctx context.Context) error {
 		return err
 	}
 	c.set(s)
-	if c.replicationOff() || c.wished().Pending {
+	if c.replicationOff() || c.wished().Pending || c.n.modules.noSource.Load() {
 		c.set(nil)
 		s.close()
-		if c.replicationOff() { // since it was asked
+		if c.replicationOff() || c.n.modules.noSource.Load() { // since it was asked
 			return errReplication
 		}
 		return errPending
@@ -206,8 +206,8 @@ func (c *Connection) hold(ctx context.Context) error {
 	c.sessionBegun()
 	c.setStoppedAt(fileop.Time{}) // from here on only a good end says so
 	err = s.run(first)
-	if errors.Is(context.Cause(s.ctx), errReplication) {
-		err = errReplication
+	if cause := context.Cause(s.ctx); errors.Is(cause, errReplication) || errors.Is(cause, errUnloaded) {
+		err = cause
 	}
 	c.set(nil)
 	if err := c.n.lessenMark(c.key); err != nil { // nobody watches from here on

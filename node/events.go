@@ -34,8 +34,12 @@ func openEvents(cfg *Config, log *slog.Logger) *event.Log {
 // began tells of the start, in the order of M19.
 func (n *Node) began() {
 	n.events.Raise(event.DaemonStarted, event.About{}, Version())
-	n.events.Raise(event.TargetStarted, event.About{})
-	n.events.Raise(event.SourceStarted, event.About{})
+	if n.cfg.LoadTarget {
+		n.events.Raise(event.TargetStarted, event.About{})
+	}
+	if n.cfg.LoadSource {
+		n.events.Raise(event.SourceStarted, event.About{})
+	}
 }
 
 // ceased tells of the end and closes the event log; err is why it did not start.

@@ -81,6 +81,9 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	}
 	n.joining.Lock() // one at a time: they compare each other's paths
 	defer n.joining.Unlock()
+	if err := n.targetLoaded(); err != nil {
+		return nil, err
+	}
 	if err := n.refuse(req.Info.Source); err != nil {
 		return nil, err
 	}

@@ -75,6 +75,7 @@ type Node struct {
 	statsLog  *statsLogger
 	counts    nodeCounts
 	trials    []*trial // guarded by mu
+	modules   modules
 	tasks     *taskLog
 	aside     chan struct{} // a place for each program of a task that nobody waits for
 	failover  *failover.Manager
@@ -153,6 +154,8 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))
 	}
 	n.aside = make(chan struct{}, maxAside)
+	n.modules.noSource.Store(!cfg.LoadSource)
+	n.modules.noTarget.Store(!cfg.LoadTarget)
 	n.statsLog = &statsLogger{n: n}
 	if err := n.openMarks(); err != nil {
 		return nil, errors.Join(err, n.srv.Close(context.Background()))

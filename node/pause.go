@@ -49,12 +49,15 @@ func (p pausedTargets) change(source string, pause bool, present []string) pause
 // pausedNow reports whether a source's operations are not to be applied.
 func (n *Node) pausedNow(source string) (paused bool) {
 	n.state.read(func(d *stateData) { paused = d.Paused.holds(source) })
-	return paused
+	return paused || n.modules.noTarget.Load()
 }
 
 // pauseTarget pauses or resumes applying for a source, or for all (""). A pause returns
 // when the operations in progress are done; if ctx ends first it is pending, and comes.
 func (n *Node) pauseTarget(ctx context.Context, source string, pause bool) error {
+	if err := n.targetLoaded(); err != nil && !pause {
+		return err
+	}
 	list, present := n.replicasFrom(source)
 	if len(list) == 0 && (pause && source != "" || !pause && !n.anyHeld(source)) {
 		return control.Errorf(control.NotFound, "see: status target", "nothing is received from %q", source)

@@ -38,6 +38,7 @@ const (
 
 	parkTransmission // the operator starts transmission
 	parkReplication  // the operator starts replication
+	parkModule       // the operator loads the source
 )
 
 // reconnectMax is the longest wait before the next session of a connection whose queue
@@ -125,6 +126,8 @@ func (p parking) String() string {
 		return "no mirror begins by itself: pending until one is started"
 	case parkTransmission:
 		return "transmission is stopped: no queue is kept until it is started, then everything is compared"
+	case parkModule:
+		return "this machine is no source now: changes are not queued until it is, then everything is compared"
 	case parkReplication:
 		return "replication is stopped: changes are not queued until it is started, then everything is compared"
 	}
@@ -140,6 +143,8 @@ func (p parking) way(id int) string {
 		return fmt.Sprintf("transmission start %d", id)
 	case parkReplication:
 		return fmt.Sprintf("replication start %d", id)
+	case parkModule:
+		return "load source"
 	}
 	return "connect it again"
 }
@@ -166,6 +171,8 @@ func (c *Connection) waitsByHand() parking {
 	defer c.mu.Unlock()
 	switch {
 	case c.resumed != nil:
+	case c.n.modules.noSource.Load():
+		return parkModule
 	case c.noReplication:
 		return parkReplication
 	case c.mode == stoppedByHand && !c.fresh:
@@ -218,7 +225,7 @@ func (p parking) fill(out *control.Connection) {
 	switch p {
 	case parkConnect, parkTransmission:
 		out.Transmit = "Stopped"
-	case parkReplication:
+	case parkReplication, parkModule:
 		out.Transmit = "Stopped"
 	case parkMirror:
 		out.Transmit, out.Replication = "Pending", "Pending"

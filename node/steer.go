@@ -76,6 +76,9 @@ func (n *Node) Umount(_ context.Context, dir string) error {
 // Connect protects a replication set on a target. It returns when the target has
 // agreed; the mirror then runs by itself.
 func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, error) {
+	if err := n.sourceLoaded(); err != nil {
+		return 0, err
+	}
 	if req.Trial {
 		return n.connectTrial(&req)
 	}

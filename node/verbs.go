@@ -65,7 +65,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"key.add":    verb(n.addKey),
 		"key.remove": verb(n.removeKey),
 		"version": verb(func(context.Context, nothing) (any, error) {
-			return control.Version{Name: n.cfg.Name, Version: Version(), Started: n.started}, nil
+			return control.Version{Name: n.cfg.Name, Version: Version(), Started: n.started, NoSource: n.modules.noSource.Load(), NoTarget: n.modules.noTarget.Load()}, nil
 		}),
 		"upgrade": verb(func(_ context.Context, r control.UpgradeRequest) (any, error) {
 			return control.UpgradeReply{Started: n.started}, n.replace(r.Program)
@@ -87,6 +87,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 		"mirror": verb(func(ctx context.Context, r control.MirrorRequest) (any, error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
+		"module":  verb(n.loadModule),
 		"restore": verb(n.restore),
 		"task":    verb(n.queueTask),
 		"tasks":   verb(n.listTasks),

@@ -22,6 +22,9 @@ func (in *Interp) chooseSource(ctx context.Context, c *syntax.Call) (answer, err
 	if err != nil {
 		return answer{}, err
 	}
+	if v, err := in.probe(ctx, name); err == nil && v.NoSource {
+		return answer{}, fail(syntax.SourceNotLoaded, "load source "+name, "%s is no source now", v.Name)
+	}
 	if address != in.source {
 		in.set = "" // it belongs to the source
 	}
@@ -37,6 +40,9 @@ func (in *Interp) chooseTarget(ctx context.Context, c *syntax.Call) (answer, err
 	m, _, err := in.machine(ctx, name)
 	if err != nil {
 		return answer{}, err
+	}
+	if v, err := in.probe(ctx, name); err == nil && v.NoTarget {
+		return answer{}, fail(syntax.TargetNotLoaded, "load target "+name, "%s is no target now", v.Name)
 	}
 	in.target = m.Node()
 	return said("Target: %s", in.target), nil

@@ -27,6 +27,7 @@ func init() { // not in the declaration: HELP reads the table
 		"REPSET DISPLAY": (*Interp).repsetDisplay, "REPSET LIST": (*Interp).repsetList, "REPSET RESYNC": (*Interp).repsetResync,
 		"REPSET RULE ADD": (*Interp).ruleAdd, "REPSET RULE REMOVE": (*Interp).ruleRemove, "REPSET SAVE": (*Interp).repsetSave, "REPSET USE": (*Interp).repsetUse,
 		"SETTLE": (*Interp).settle, "WAITONMIRROR": (*Interp).waitOnMirror, "WAITONTARGET": (*Interp).settle,
+		"LOAD SOURCE": (*Interp).loadModule, "LOAD TARGET": (*Interp).loadModule, "UNLOAD SOURCE": (*Interp).loadModule, "UNLOAD TARGET": (*Interp).loadModule,
 		"SOURCE": (*Interp).chooseSource, "TARGET": (*Interp).chooseTarget,
 		"STATUS": (*Interp).status, "TESTCON": (*Interp).testcon, "TIMENOW": (*Interp).timenow,
 		"TRANSMISSION PAUSE": (*Interp).transmission, "TRANSMISSION RESUME": (*Interp).transmission,
@@ -47,12 +48,9 @@ func init() { // not in the declaration: HELP reads the table
 // Hints of commands that are parsed now and carried out by a later version.
 const (
 	laterMonitor = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
-	laterModules = "every node is both source and target"
 )
 
 // later has a hint for every command that this version only parses.
 var later = map[string]string{
-
-	"LOAD SOURCE": laterModules, "LOAD TARGET": laterModules, "UNLOAD SOURCE": laterModules, "UNLOAD TARGET": laterModules,
 	"SCRIPT ADD": "run the script by hand after: waitonmirror CON",
 }

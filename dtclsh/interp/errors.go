@@ -33,6 +33,8 @@ var commonCodes = map[control.Code]syntax.Code{
 	control.NotReady:    syntax.ConFailed,
 	control.Denied:      syntax.LevelTooLow,
 	control.Internal:    syntax.Failed,
+	control.NoSource:    syntax.SourceNotLoaded,
+	control.NoTarget:    syntax.TargetNotLoaded,
 }
 
 // explain makes an *Error of what a command came back with.

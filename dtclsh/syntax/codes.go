@@ -10,7 +10,9 @@ const (
 	Failed          Code = -1
 	BadParameter    Code = -101
 	BadSyntax       Code = -102
+	SourceNotLoaded Code = -103
 	NoSource        Code = -104
+	TargetNotLoaded Code = -105
 	ConExists       Code = -106
 	NoCon           Code = -107
 	MirrorBusy      Code = -108
