@@ -192,27 +192,3 @@ func (s *stage) quiet(d time.Duration) {
 	}
 }
 
-// TestLossIsNoDeath: 30 % of the packets of the source are lost, each way, for ten
-// seconds, 30 minutes in the long form: nobody takes over. The source's real death is noticed then.
-func TestLossIsNoDeath(t *testing.T) {
-	t.Parallel()
-	t.Parallel()
-	if !long() {
-		t.Log("short form: 10 s")
-	}
-	s := newStage(t)
-	s.monitor(nil, s.address(s.source4(), time.Second, 4, "ping"), s.address(s.b.Addr6(hostSource), time.Second, 4, "service"))
-	s.watching()
-	s.b.Lose(hostSource, 30)
-	lowest := s.sees().LeftMS
-	for end := time.Now().Add(time.Duration(scaled(10, 1800)) * time.Second); time.Now().Before(end); {
-		st := s.sees()
-		lowest = min(lowest, slices.MinFunc(st.Watched, func(a, b control.WatchedAddressStatus) int { return int(a.LeftMS - b.LeftMS) }).LeftMS)
-		if st.State == "failed over" || st.State == "failing over" {
-			t.Fatalf("taken over from a living source: %+v", st.Watched)
-		}
-	}
-	t.Logf("least time to fail of an address: %d of 4000 ms", lowest)
-	s.b.Die(hostSource)
-	s.await("failed over")
-}
