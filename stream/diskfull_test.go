@@ -178,3 +178,19 @@ func TestPlantedNoGuardIsSeen(t *testing.T) {
 		t.Fatalf("%d bytes are left on the disk, %v: the other tests prove nothing", left, err)
 	}
 }
+
+// TestGuardLooksOftenNearTheEnd: far from the end of the disk the guard looks once a
+// second, which an idle daemon does not feel; where a fast disk could fill what is left
+// meanwhile, ten times.
+func TestGuardLooksOftenNearTheEnd(t *testing.T) {
+	const fastest = 14 << 30 // bytes a second: PCIe 5, four lanes
+	for _, room := range []int64{0, guardClose, guardNear, guardFarRoom, guardFarRoom + 1, 1 << 40} {
+		next := nextGuard(room)
+		if takes := int64(float64(fastest) * next.Seconds()); next > guardEvery && takes > room {
+			t.Errorf("with room for %d bytes the guard looks again after %v", room, next)
+		}
+		if room > guardFarRoom && next != guardFar {
+			t.Errorf("with room for %d bytes the guard looks again after %v already", room, next)
+		}
+	}
+}

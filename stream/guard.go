@@ -12,7 +12,11 @@ const (
 	// guardEvery is how often the free space of the disk is looked at: the space that stays
 	// free must hold what is written to the disk meanwhile, by whomever.
 	guardEvery = 100 * time.Millisecond
-	// guardClose is the room below which the limits are set each time, above it each tenth.
+	// guardFar is how often it is looked at with more room than guardFarRoom, which no disk
+	// takes in that time; and how often limits are set above guardClose.
+	guardFar     = time.Second
+	guardFarRoom = 16 << 30
+	// guardClose is the room below which the limits are set each time.
 	guardClose = 256 << 20
 	// guardNear is the room above which nothing is limited: more than the fastest disk
 	// takes in guardEvery.
@@ -53,17 +57,31 @@ func (st *store) lose(why error) {
 // guardDisk lowers the limits of the open queues near the end of the disk, whoever fills
 // it, so that a queue is full before the disk is. A full source queue ends its session,
 // a full target queue stops its transmitter; limits rise again with the room.
-func (s *Server) guardDisk(ctx context.Context, round int) {
+//
+// set is when limits were set last. It returns the time until the next look.
+func (s *Server) guardDisk(ctx context.Context, set *time.Time) time.Duration {
 	_, free, err := diskSpace(s.cfg.StoreDir)
 	if err != nil {
 		s.log.Warn("free space of the queue's disk not known", "err", err)
-		return
+		return guardFar
 	}
-	stores := s.openStores()
 	room := max(0, free-s.cfg.MinFree)
-	if room > guardClose && round%10 != 0 {
-		return
+	if room <= guardClose || time.Since(*set) >= guardFar-guardEvery/2 {
+		*set = time.Now()
+		s.limitStores(ctx, room)
 	}
+	return nextGuard(room)
+}
+
+func nextGuard(room int64) time.Duration {
+	if room > guardFarRoom {
+		return guardFar
+	}
+	return guardEvery
+}
+
+func (s *Server) limitStores(ctx context.Context, room int64) {
+	stores := s.openStores()
 	for _, st := range stores {
 		if err := st.limit(ctx, room/int64(len(stores)), room < guardNear); err != nil && ctx.Err() == nil {
 			s.log.Warn("queue not limited", "queue", st.name, "err", err)

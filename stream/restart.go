@@ -45,17 +45,17 @@ func (p inProcess) InProcessConn() (net.Conn, error) {
 // and receivers that are open at that moment fail with ErrStore; connections of the
 // process and of peers come back by themselves.
 func (s *Server) Run(ctx context.Context) error {
-	tick := time.NewTicker(guardEvery)
-	defer tick.Stop()
-	var probed, restarted time.Time
-	for round := 0; ; round++ {
+	look := time.NewTimer(0)
+	defer look.Stop()
+	var guarded, probed, restarted time.Time
+	for {
 		var why error
 		select {
 		case <-ctx.Done():
 			return nil
 		case why = <-s.trouble:
-		case <-tick.C:
-			s.guardDisk(ctx, round)
+		case <-look.C:
+			look.Reset(s.guardDisk(ctx, &guarded))
 			if time.Since(probed) >= probeEvery {
 				probed, why = time.Now(), s.probe()
 			}
