@@ -13,6 +13,7 @@ import (
 	"understudy/failover"
 	"understudy/mirror"
 	"understudy/repset"
+	"understudy/stream"
 )
 
 // Config of one node. Zero fields are not defaults: start from DefaultConfig.
@@ -26,6 +27,7 @@ type Config struct {
 	LoginCommand []string `mapstructure:"login_command"` // checks passwords, as `understudy pam-helper` does; empty: none are accepted
 
 	Mounts      []string           `mapstructure:"mounts"` // directories captured in write order
+	NATS        NATSConfig         `mapstructure:"nats"`   // a cluster that keeps the queues
 	Connections []ConnectionConfig `mapstructure:"connections"`
 
 	QueueLimit   int64         `mapstructure:"queue_limit"`   // bytes of one connection's disk queue (QJournalSpaceMax)
@@ -125,6 +127,19 @@ type ConnectionConfig struct {
 	History string            `mapstructure:"history" json:"history,omitempty"` // the target keeps so much; "": what it keeps of all
 	// Restore makes it a restoration; nil: it is none.
 	Restore *restoreConfig `mapstructure:"-" json:"restore,omitempty"`
+}
+
+// NATSConfig names an external NATS cluster that keeps this machine's queues. Without URLs
+// they are on its own disk.
+type NATSConfig struct {
+	URLs     []string `mapstructure:"urls"`     // nats://host:port or tls://host:port
+	Creds    string   `mapstructure:"creds"`    // file of a user's credentials; "": none
+	CA       string   `mapstructure:"ca"`       // file of the certificates its servers are known by; "": the system's
+	Replicas int      `mapstructure:"replicas"` // servers that keep each queue; 0: 3
+}
+
+func (c *NATSConfig) cluster() *stream.ClusterConfig {
+	return &stream.ClusterConfig{URLs: c.URLs, Creds: c.Creds, CA: c.CA, Replicas: c.Replicas}
 }
 
 // DefaultPort is where a node listens for peers and clients.
@@ -238,6 +253,9 @@ func (c *Config) Validate() error {
 	c.validateSettings(bad)
 	if _, err := parseKeep(c.History); err != nil {
 		bad("history", fmt.Sprintf("%q", c.History), "an age as 72h or 14d, a size as 500GB, both with a comma, or off")
+	}
+	if err := c.NATS.cluster().Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("nats: %w", err))
 	}
 	for _, dir := range c.Mounts {
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) == "/" {

@@ -140,7 +140,7 @@ func Open(cfg Config, log *slog.Logger) (*Node, error) {
 	}
 	n.openHolder(holderBusy)
 	n.srv, err = stream.Start(stream.ServerConfig{Name: cfg.Name, StoreDir: cfg.queueDir(), Listen: cfg.Listen,
-		Keys: n.keys, Admit: n.admit, Strict: cfg.Strict, MinFree: cfg.QueueFree}, log)
+		Keys: n.keys, Admit: n.admit, Strict: cfg.Strict, MinFree: cfg.QueueFree, Cluster: *cfg.NATS.cluster()}, log)
 	if err != nil {
 		n.leaving.Store(true) // what is held waits for a daemon that starts
 		return nil, errors.Join(err, n.closeHolder())

@@ -100,6 +100,9 @@ func (s *Server) CheckSpace() error {
 
 // bearable is how much of its limit a queue may use now; guardDisk looks again later.
 func (s *Server) bearable(limit int64) (int64, error) {
+	if s.clustered() {
+		return limit, nil
+	}
 	_, free, err := diskSpace(s.cfg.StoreDir)
 	if err != nil {
 		return 0, err
@@ -149,8 +152,11 @@ func (st *store) setMax(bytes int64) error {
 		return err
 	}
 	st.mu.Lock()
-	defer st.mu.Unlock()
 	st.max = bytes
+	st.mu.Unlock()
+	if st.remote { // guardDisk is for the own disk
+		return st.limit(context.Background(), 0, false)
+	}
 	return nil
 }
 

@@ -178,7 +178,7 @@ func (j *Journal) Err() error {
 
 // fail ends the journal for good. The first reason stays.
 func (j *Journal) fail(err error) {
-	if errors.Is(err, ErrBroken) { // a store that meets a full disk drops frames
+	if errors.Is(err, ErrBroken) && !j.st.remote { // a store that meets a full disk drops frames
 		if full := j.st.srv.CheckSpace(); full != nil {
 			err = fmt.Errorf("%w: %w", full, err)
 		}
@@ -186,7 +186,9 @@ func (j *Journal) fail(err error) {
 	j.forsake()
 	if j.end(err) {
 		close(j.failed)
-		j.st.srv.suspect(err)
+		if !j.st.remote {
+			j.st.srv.suspect(err)
+		}
 	}
 }
 

@@ -42,7 +42,6 @@ func (j *Journal) Run(ctx context.Context) error {
 		j.fail(err)
 		return err
 	}
-	defer pub.close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
@@ -59,23 +58,18 @@ func (j *Journal) Run(ctx context.Context) error {
 var errStopped = errors.New("stopped")
 
 func (j *Journal) publishLoop(ctx context.Context, pub *publisher) error {
+	defer func() { pub.close() }()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		wait := j.sealDue(time.Now())
-		if err := j.publishReady(pub); err != nil {
-			return queueError(err)
+		wait, err := j.publishDue(pub, j.sealDue(time.Now()))
+		if err != nil && j.st.remote && !errors.Is(err, ErrFull) {
+			if pub, err = j.regain(ctx, pub, err); err == nil {
+				continue
+			}
 		}
-		_, stuck, err := pub.state()
 		if err != nil {
 			return queueError(err)
-		}
-		if !stuck.IsZero() {
-			left := publishTimeout - time.Since(stuck)
-			if left <= 0 {
-				return fmt.Errorf("%w: no acknowledgement for %v", ErrStore, publishTimeout)
-			}
-			wait = min(wait, left)
 		}
 		timer.Reset(wait)
 		select {
@@ -91,9 +85,25 @@ func (j *Journal) publishLoop(ctx context.Context, pub *publisher) error {
 	}
 }
 
+// publishDue publishes what can be and returns when to look again, at the latest after wait.
+func (j *Journal) publishDue(pub *publisher, wait time.Duration) (time.Duration, error) {
+	if err := j.publishReady(pub); err != nil {
+		return wait, err
+	}
+	_, stuck, err := pub.state()
+	if err != nil || stuck.IsZero() {
+		return wait, err
+	}
+	left := publishTimeout - time.Since(stuck)
+	if left <= 0 {
+		return wait, fmt.Errorf("%w: no acknowledgement for %v", ErrStore, publishTimeout)
+	}
+	return min(wait, left), nil
+}
+
 // queueError makes a failure of Q one of the two reasons a journal ends for.
 func queueError(err error) error {
-	if errors.Is(err, ErrFull) || errors.Is(err, ErrBroken) || errors.Is(err, ErrStore) {
+	if errors.Is(err, ErrFull) || errors.Is(err, ErrBroken) || errors.Is(err, ErrStore) || errors.Is(err, errStopped) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrStore, err)
@@ -224,6 +234,9 @@ func (j *Journal) trimLoop(ctx context.Context) error {
 }
 
 func (j *Journal) checkDisk() error {
+	if j.st.remote {
+		return nil
+	}
 	_, free, err := diskSpace(j.st.srv.cfg.StoreDir)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrStore, err)

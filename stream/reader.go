@@ -19,6 +19,10 @@ const (
 	pullBytes     = 8 << 20
 	pullExpiry    = 30 * time.Second
 	pullHeartbeat = 5 * time.Second
+	// clusterHeartbeat finds within some seconds that the server of a cluster is gone that
+	// served a reader. The library would then ask for the same consumer again and again,
+	// which may have been placed on the server that is gone; a new reader has a new one.
+	clusterHeartbeat = time.Second
 )
 
 // reader reads the frames of a store in order, each checked to be the successor of
@@ -33,14 +37,19 @@ type reader struct {
 // read opens a reader behind pos.
 func (st *store) read(ctx context.Context, pos Position) (*reader, error) {
 	r := &reader{st: st, pos: pos}
-	c, err := st.js.OrderedConsumer(ctx, st.name, jetstream.OrderedConsumerConfig{
+	cfg := jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: pos.Frame + 1,
 		InactiveThreshold: time.Minute,
-	})
+	}
+	beat := pullHeartbeat
+	if st.remote {
+		cfg.MaxResetAttempts, beat = 1, clusterHeartbeat
+	}
+	c, err := st.js.OrderedConsumer(ctx, st.name, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("read queue %s: %w", st.name, storeError(err))
 	}
-	r.it, err = c.Messages(jetstream.PullMaxBytes(pullBytes), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat))
+	r.it, err = c.Messages(jetstream.PullMaxBytes(pullBytes), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(beat))
 	if err != nil {
 		return nil, fmt.Errorf("read queue %s: %w", st.name, storeError(err))
 	}

@@ -35,6 +35,7 @@ type Receiver struct {
 	st   *store
 	stop func() // of the request handler
 	rd   *reader
+	via  *relay          // to a queue in a cluster; nil: the source reaches it
 	ctx  context.Context // ends with Close
 	end  context.CancelCauseFunc
 
@@ -94,6 +95,11 @@ func (s *Server) OpenReceiver(ctx context.Context, cfg ReceiverConfig) (_ *Recei
 	if err = r.openMirror(); err != nil {
 		return nil, err
 	}
+	if r.st.remote {
+		if r.via, err = r.st.openRelay(targetSubject(cfg.Source, cfg.Connection, cfg.Epoch)); err != nil {
+			return nil, err
+		}
+	}
 	r.stop, err = s.Handle(lastSubject(cfg.Source, cfg.Connection, cfg.Epoch), func(ctx context.Context, _ []byte) ([]byte, error) {
 		p, err := r.Last(ctx)
 		if errors.Is(err, ErrBroken) { // Next may wait for what will never come
@@ -128,9 +134,12 @@ func (r *Receiver) Next(ctx context.Context) (fileop.Frame, uint64, error) {
 		first := r.rd.free || r.rd.pos.Frame == 0
 		f, raw, _, err := r.rd.next(ctx, stallCheck)
 		if errors.Is(err, ErrNoAnswer) && ctx.Err() == nil {
-			if err := r.checkStall(ctx, &silent); err != nil {
-				return f, 0, err
+			if err = r.checkStall(ctx, &silent); err == nil {
+				continue
 			}
+		}
+		if err != nil && r.rereads(ctx, err) {
+			silent = stall{}
 			continue
 		}
 		if err != nil {
@@ -265,6 +274,9 @@ func (r *Receiver) release() {
 	r.end(fmt.Errorf("receiver %s: %w", r.cfg.Connection, ErrClosed))
 	if r.rd != nil {
 		r.rd.close()
+	}
+	if r.via != nil {
+		r.via.close()
 	}
 	r.st.close()
 	if r.mirConn != nil {

@@ -28,7 +28,10 @@ func (s *Server) openTarget(ctx context.Context, cfg *ReceiverConfig) (*store, e
 	}
 	cfg.Log.Warn("target queue lost frames, beginning it anew behind what is applied", "connection", cfg.Connection,
 		"frame", cfg.Applied.Frame, "had", had, "err", err)
-	if err := s.deleteStream(ctx, name); err != nil {
+	if s.clustered() {
+		name = s.clusterName(name)
+	}
+	if err := s.deleteStream(ctx, name, s.clustered()); err != nil {
 		return nil, err
 	}
 	return open()

@@ -42,6 +42,7 @@ type ServerConfig struct {
 	MaxStore int64           // bytes all queues together may take; 0: only the disk limits them
 	MinFree  int64           // free bytes of disk below which queues count as full; 0: 1 GiB, or 5 % of a small disk
 	Strict   bool            // sync every frame before it counts as stored
+	Cluster  ClusterConfig   // keeps the queues; the zero value: this machine does
 }
 
 // Server is the embedded messaging node. Its methods may be called by several
@@ -54,6 +55,7 @@ type Server struct {
 	pass string     // of connections inside the process
 	door *door      // nil without a listener
 	ctl  *nats.Conn // for Publish, Subscribe and Handle
+	far  *nats.Conn // to the cluster that keeps the queues; nil: there is none
 
 	ctx    context.Context // of running handlers
 	cancel context.CancelFunc
@@ -89,6 +91,9 @@ func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
 	}
 	if err == nil {
 		s.ctl, err = s.connect("ctl")
+	}
+	if err == nil && s.clustered() {
+		s.far, err = s.clusterConnect("ctl", true)
 	}
 	if err != nil {
 		s.door.close()
@@ -216,11 +221,16 @@ func (s *Server) connect(name string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to own messaging server: %w", err)
 	}
+	return s.keep(nc, "connect to own messaging server")
+}
+
+// keep has a connection closed with the server.
+func (s *Server) keep(nc *nats.Conn, doing string) (*nats.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		nc.Close()
-		return nil, fmt.Errorf("connect to own messaging server: %w", ErrClosed)
+		return nil, fmt.Errorf("%s: %w", doing, ErrClosed)
 	}
 	s.conns[nc] = true
 	return nc, nil

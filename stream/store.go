@@ -34,6 +34,7 @@ type Position struct {
 // store is one queue in the file store, Q or T.
 type store struct {
 	srv     *Server
+	remote  bool // in a cluster, which looks after itself
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	stream  jetstream.Stream
@@ -62,8 +63,11 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 	if err != nil {
 		return nil, err
 	}
-	st := &store{srv: s, name: name, subject: subject, epoch: epoch, behind: behind, max: maxBytes, limited: maxNow}
-	if st.nc, err = s.connect(name); err != nil {
+	st := &store{srv: s, remote: s.clustered(), name: name, subject: subject, epoch: epoch, behind: behind, max: maxBytes, limited: maxNow}
+	if st.remote {
+		st.name, st.subject = s.clusterName(name), s.clusterSubject(subject)
+	}
+	if st.nc, err = s.connectStore(name); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -81,6 +85,9 @@ func (s *Server) openStore(ctx context.Context, name, subject string, epoch file
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
 	st.purged = st.first
+	if st.remote {
+		return st, nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stores[st] = true
@@ -93,7 +100,7 @@ func (st *store) openStream(ctx context.Context) error {
 	cfg := jetstream.StreamConfig{
 		Name: st.name, Subjects: []string{st.subject}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: st.limited,
-		MaxMsgSize: maxStored, Duplicates: 100 * time.Millisecond, DenyDelete: true, Replicas: 1,
+		MaxMsgSize: maxStored, Duplicates: 100 * time.Millisecond, DenyDelete: true, Replicas: st.srv.replicas(),
 	}
 	found, err := st.js.Stream(ctx, st.name)
 	switch {
@@ -101,7 +108,7 @@ func (st *store) openStream(ctx context.Context) error {
 		if st.behind.Frame > 0 {
 			cfg.FirstSeq = st.behind.Frame + 1
 		}
-		if found, err = st.js.CreateStream(ctx, cfg); err == nil {
+		if found, err = st.js.CreateStream(ctx, cfg); err == nil && !st.remote {
 			err = syncStore(st.srv.cfg.StoreDir)
 		}
 	case err == nil && found.CachedInfo().Config.MaxBytes != st.limited:
@@ -115,7 +122,7 @@ func (st *store) openStream(ctx context.Context) error {
 // update changes the stream's settings, durably.
 func (st *store) update(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.Stream, error) {
 	found, err := st.js.UpdateStream(ctx, cfg)
-	if err == nil {
+	if err == nil && !st.remote {
 		err = st.srv.syncDescription(st.name)
 	}
 	return found, err
@@ -128,6 +135,9 @@ func (s *Server) queueLimit(maxBytes int64) (int64, error) {
 	}
 	if s.cfg.MaxStore > 0 {
 		return max(s.cfg.MaxStore/8, minQueue), nil
+	}
+	if s.clustered() {
+		return clusterQueue, nil
 	}
 	total, _, err := diskSpace(s.cfg.StoreDir)
 	if err != nil {
@@ -223,7 +233,9 @@ func (st *store) lacks(ctx context.Context, i uint64) error {
 	return nil
 }
 
-func (st *store) delete(ctx context.Context) error { return st.srv.deleteStream(ctx, st.name) }
+func (st *store) delete(ctx context.Context) error {
+	return st.srv.deleteStream(ctx, st.name, st.remote)
+}
 
 // storeError maps JetStream's errors to ours.
 func storeError(err error) error {

@@ -20,37 +20,32 @@ type Stored struct {
 	Bytes      uint64
 
 	name string
+	far  bool // in the cluster
 }
 
 // Stored lists the queues in the store, so that those of ended epochs can be deleted.
 func (s *Server) Stored(ctx context.Context) ([]Stored, error) {
-	js, err := jetstream.New(s.ctl)
-	if err != nil {
-		return nil, fmt.Errorf("list queues: %w", err)
+	out, err := s.storedIn(ctx, s.ctl, "")
+	if err != nil || !s.clustered() {
+		return out, err
 	}
-	var out []Stored
-	l := js.ListStreams(ctx)
-	for info := range l.Info() {
-		st, err := parseStream(info.Config.Name)
-		if err != nil {
-			continue // not ours
-		}
-		st.Frames, st.Bytes = info.State.Msgs, info.State.Bytes
-		out = append(out, st)
-	}
-	if err := l.Err(); err != nil {
-		return nil, fmt.Errorf("list queues: %w", storeError(err))
-	}
-	return out, nil
+	far, err := s.storedIn(ctx, s.far, s.clusterPrefix())
+	return append(out, far...), err
 }
 
 // DeleteStored deletes a queue that no Journal or Receiver has open.
 func (s *Server) DeleteStored(ctx context.Context, q Stored) error {
-	return s.deleteStream(ctx, q.name)
+	return s.deleteStream(ctx, q.name, q.far)
 }
 
-func (s *Server) deleteStream(ctx context.Context, name string) error {
-	js, err := jetstream.New(s.ctl)
+func (s *Server) deleteStream(ctx context.Context, name string, far bool) error {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	nc := s.ctl
+	if far {
+		nc = s.far
+	}
+	js, err := jetstream.New(nc)
 	if err == nil {
 		err = js.DeleteStream(ctx, name)
 	}
