@@ -182,5 +182,5 @@ func (a *Applier) AbortMirror(k fileop.Seq) {
 	a.mu.Lock()
 	a.abortTo = max(a.abortTo, k)
 	a.mu.Unlock()
-	_ = a.do(context.Background(), func() {})
+	_ = a.do(context.Background(), func() { a.aborted = max(a.aborted, k) }) // the next step sees it
 }

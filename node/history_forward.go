@@ -111,11 +111,16 @@ func frames(l *history.Lane) iter.Seq2[fileop.Frame, error] {
 	}
 }
 
+// forwardPatience is how long nothing may be applied: far longer than any operation takes
+// whose disk works.
+const forwardPatience = 5 * time.Minute
+
 // tellEvery is how often progress is told.
 const tellEvery = 200 * time.Millisecond
 
 // reach waits until the end of the epoch's part is applied.
 func (f *forward) reach(ctx context.Context, app *applier.Applier, end history.End) error {
+	last, moved := app.Position(), time.Now()
 	for {
 		wait, cancel := context.WithTimeout(ctx, tellEvery)
 		err := app.Settled(wait, end.Applied)
@@ -124,7 +129,12 @@ func (f *forward) reach(ctx context.Context, app *applier.Applier, end history.E
 		if f.tell != nil {
 			f.tell(pos)
 		}
+		if pos != last {
+			last, moved = pos, time.Now()
+		}
 		switch {
+		case time.Since(moved) > forwardPatience:
+			return fmt.Errorf("%w: nothing moved behind operation %d, mirror record %d, for %v", errStuck, pos.Applied, pos.MirrorApplied, forwardPatience)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err == nil && (pos.MirrorApplied >= end.Mirror || end.Mirror == history.All):
