@@ -169,6 +169,9 @@ func (n *Node) mountStacked(dir string) (*captured, error) {
 	if old != nil && !old.lost {
 		return nil, fmt.Errorf("mount %s: %w", dir, capture.ErrBusy)
 	}
+	if err := n.checkReplicaMount(resolved); err != nil {
+		return nil, err
+	}
 	b, err := stacked.Mount(resolved, n.stackedConfig(), n.log.With("dir", resolved))
 	if err != nil {
 		return nil, err

@@ -66,6 +66,9 @@ func (n *Node) checkPlaces(info *joinInfo) error {
 // openReplica starts the receiving queue and the applier of an epoch. held is when an
 // earlier one began to fill the replica, 0 if none did.
 func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*replica, error) {
+	if err := n.checkCaptured(&info); err != nil { // a mount that outlived the daemon before
+		return nil, err
+	}
 	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1), position: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	r.past = n.pastOf(&info)

@@ -106,21 +106,6 @@ func (n *Node) chooseTree(root string, c *Connection) (*captured, error) {
 	return n.chooseCapture(root, c.cfg.Capture)
 }
 
-// checkCaptured refuses a restoration into a directory that this machine captures in write
-// order: it would write through its own mount.
-func (n *Node) checkCaptured(info *joinInfo) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, c := range n.captures {
-		for _, r := range info.Roots {
-			if info.Restore && c.stacked != nil && (repset.Within(c.dir, r.Path) || repset.Within(r.Path, c.dir)) {
-				return control.Errorf(control.Refused, "umount "+c.dir+", and mount it when the restoration has ended", "%s is captured in write order", c.dir)
-			}
-		}
-	}
-	return nil
-}
-
 // keepPlace remembers where a replica is, also when its connection is gone.
 func keepPlace(d *stateData, info joinInfo) {
 	if info.Restore {

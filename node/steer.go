@@ -29,7 +29,9 @@ func (n *Node) Mount(_ context.Context, dir string) (control.MountReply, error) 
 	if _, err := checkDir(dir); err != nil {
 		return reply, control.Errorf(control.BadRequest, "name a directory that exists, by its absolute path", "mount: %v", err)
 	}
+	n.joining.Lock() // no replica begins meanwhile
 	c, err := n.startStacked(dir)
+	n.joining.Unlock()
 	if err != nil {
 		return reply, explain(err)
 	}

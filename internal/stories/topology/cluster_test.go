@@ -90,7 +90,9 @@ func TestNATSClusterStory(t *testing.T) {
 	dir := source.tree("data")
 	source.mount(dir)
 	var j *joined
-	waitFor(t, "the cluster to have a leader", func() bool { return source.ask("connect", source.request("data", dir, target, target.path("replica")), nil) == nil })
+	waitFor(t, "the cluster to have a leader", func() bool {
+		return source.ask("connect", source.request("data", dir, target, target.path("replica")), nil) == nil
+	})
 	j = &joined{source: source, target: target, dir: dir, place: target.path("replica")}
 	target.usable(1)
 	j.settled("before")
