@@ -358,6 +358,12 @@ func (c *Connection) restored(err error) {
 	if err == nil {
 		err = c.settle(ctx)
 	}
+	if err == nil { // a machine that was killed meanwhile lost records, and is healed by another mirror
+		err = c.await(ctx, func() bool {
+			s := c.current()
+			return s != nil && s.mirrorIdle() && s.lastAck().Usable
+		})
+	}
 	if err == nil && c.cfg.Restore.Orphans {
 		err = c.treatOrphans(ctx)
 	}

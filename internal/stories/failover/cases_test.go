@@ -44,7 +44,6 @@ func (s *stage) over(before []string) {
 
 func TestFailoverCases(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	s := newStage(t)
 	second, third := "192.0.2.101", "198.51.100.10"
 	s.b.Hosts[hostSource].Run(t, "ip", "addr", "add", second+"/24", "dev", s.b.Card())
@@ -325,7 +324,6 @@ func (s *stage) caseFence(string, string) {
 // takeover and of a failback, and around the adding of each address; the next start goes
 // on to the end, and nothing but what was added is removed.
 func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
-	t.Parallel()
 	t.Parallel()
 	s := newStage(t)
 	second := "192.0.2.101"

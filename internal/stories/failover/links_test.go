@@ -191,4 +191,3 @@ func (s *stage) quiet(d time.Duration) {
 		}
 	}
 }
-

@@ -6,8 +6,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"understudy/control"
+	"understudy/internal/failpoint"
 	"understudy/internal/sametree"
 )
 
@@ -163,11 +165,69 @@ func TestDataComesHome(t *testing.T) {
 	}
 }
 
-// bringHome restores the set to the source at an address, and waits for its end.
-func (s *stage) bringHome(address string) {
+// TestRestorationGoesOnAfterKills: after a failback, while the data goes home, the machine
+// that gets it is killed before and after a record, and the one that sends it in the middle.
+// Each time it goes on by itself to the end, the trees are equal, and nothing more is
+// required.
+func TestRestorationGoesOnAfterKills(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	dir, replica := s.protect("inotify")
+	must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
+	s.arrived(filepath.Join(replica, "a"), "old")
+	waitFor(t, "a copy of the set", func() bool {
+		var b control.BackupList
+		s.target.mustAsk("repset.backups", struct{}{}, &b)
+		return len(b.Backups) > 0
+	})
+	s.monitor(nil, s.fast(s.source4()))
+	s.watching()
+	s.b.Die(hostSource)
+	s.await("failed over")
+	for i := range 1500 {
+		must(t, os.WriteFile(filepath.Join(replica, strconv.Itoa(i)), []byte(strings.Repeat("y", i)), 0o600))
+	}
+	s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+	s.b.Revive(hostSource)
+	s.refused()
+	for _, c := range s.source.status().Connections {
+		s.source.mustAsk("disconnect", control.IDRequest{ID: c.ID}, nil)
+	}
+	s.source.kill()
+	s.source.startArmed(failpoint.At(failpoint.MirrorBefore, 300))
+	s.startRestore(s.source4())
+	s.sourceEndsThere(failpoint.At(failpoint.MirrorAfter, 200))
+	s.sourceEndsThere("")
+	waitFor(t, "a part to be home", func() bool { names, _ := os.ReadDir(dir); return len(names) > 500 })
+	s.target.kill()
+	s.target.start()
+	waitFor(t, "the restoration to end and nothing to be required", func() bool { return !s.sees().Restore })
+	s.sameTrees("restored", replica, dir)
+}
+
+// sourceEndsThere waits until the source ended at the point it was armed with, and starts
+// it again.
+func (s *stage) sourceEndsThere(next string) {
+	s.t.Helper()
+	if !s.source.d.AwaitEnd(time.Minute) {
+		s.t.Fatalf("the point was not reached:\n%s", s.source.d.Log())
+	}
+	s.source.closeControl()
+	s.source.startArmed(next)
+}
+
+// startRestore begins a restoration to the source at an address.
+func (s *stage) startRestore(address string) int {
 	s.t.Helper()
 	var r control.Restore
 	s.target.mustAsk("restore", control.RestoreRequest{Action: "start", Set: "tree", Address: address + ":6320"}, &r)
+	return r.ID
+}
+
+// bringHome restores the set to the source at an address, and waits for its end.
+func (s *stage) bringHome(address string) {
+	s.t.Helper()
+	r := control.Restore{ID: s.startRestore(address)}
 	waitFor(s.t, "the restoration to end", func() bool {
 		s.target.mustAsk("restore", control.RestoreRequest{Action: "status", ID: r.ID, WaitMS: 1000}, &r)
 		return r.State != "restoring"

@@ -50,7 +50,6 @@ func (s *stage) refused() {
 // that the target's changes may go.
 func TestReturningSourceIsRefused(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	for _, reboot := range []bool{false, true} {
 		t.Run(map[bool]string{false: "was alive", true: "restarted"}[reboot], func(t *testing.T) {
 			s := newStage(t)
@@ -94,7 +93,6 @@ func TestReturningSourceIsRefused(t *testing.T) {
 // applied before the addresses are added.
 func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	s := newStage(t)
 	dir, replica := s.protect("stacked")
 	s.monitor(nil, s.address(s.source4(), time.Second, 4, "both"))
@@ -119,7 +117,6 @@ func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
 // TestUnusableDataNeedsForce: while the first mirror runs, nothing is taken over without
 // a person who forces it.
 func TestUnusableDataNeedsForce(t *testing.T) {
-	t.Parallel()
 	t.Parallel()
 	s := newStage(t)
 	dir := filepath.Join(s.base, "tree")
