@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"understudy/fileop"
 	"understudy/internal/sametree"
 	"understudy/internal/testfuse"
+	"understudy/stream"
 )
 
 // long reports whether the long forms of tests are wanted (task long).
@@ -82,10 +85,7 @@ func (p *pair) startWith(name string, set func(*Config)) *Node {
 	cfg.Name, cfg.Data, cfg.Listen = name, filepath.Join(p.base, name), "127.0.0.1:0"
 	cfg.NetworkRetry = 100 * time.Millisecond
 	set(&cfg)
-	n, err := Open(cfg, testLog(p.t).With("node", name))
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	n := p.open(cfg)
 	p.introduce(n)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -95,12 +95,26 @@ func (p *pair) startWith(name string, set func(*Config)) *Node {
 	case err := <-done:
 		p.t.Fatalf("%s does not start: %v", name, err)
 	}
-	p.stops = append(p.stops, func() {
+	p.stops = append(p.stops, sync.OnceFunc(func() { // again at the end of a test that failed in between
 		cancel()
 		if err := <-done; err != nil {
 			p.t.Errorf("%s stopped: %v", name, err)
 		}
+	}))
+	return n
+}
+
+// open opens a node. A program that this process is about to start holds the lock of one
+// that ended until it runs: that is waited for.
+func (p *pair) open(cfg Config) *Node {
+	p.t.Helper()
+	var n *Node
+	var err error
+	waitFor(p.t, "the directory of "+cfg.Name, func() bool {
+		n, err = Open(cfg, testLog(p.t).With("node", cfg.Name))
+		return !errors.Is(err, stream.ErrInUse)
 	})
+	must(p.t, err)
 	return n
 }
 

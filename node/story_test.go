@@ -66,7 +66,7 @@ func (p *pair) exercised(j exercise.Job) {
 func (p *pair) inBackground(j exercise.Job) (stop func() exercise.Stats) {
 	p.t.Helper()
 	j.Dir = p.dir
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(p.t.Context()) // it ends before the mount does
 	type result struct {
 		stats exercise.Stats
 		err   error
