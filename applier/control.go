@@ -178,9 +178,12 @@ func (a *Applier) Settled(ctx context.Context, seq fileop.Seq) error {
 
 // AbortMirror says that mirror records up to k will not come any more: operations stop
 // waiting for them, and the mirror run under way does not make the target usable.
-func (a *Applier) AbortMirror(k fileop.Seq) {
+func (a *Applier) AbortMirror(k fileop.Seq) { a.GiveUpMirror(context.Background(), k) }
+
+// GiveUpMirror is AbortMirror for a feed, whose calls end with ctx.
+func (a *Applier) GiveUpMirror(ctx context.Context, k fileop.Seq) {
 	a.mu.Lock()
 	a.abortTo = max(a.abortTo, k)
 	a.mu.Unlock()
-	_ = a.do(context.Background(), func() { a.aborted = max(a.aborted, k) }) // the next step sees it
+	_ = a.do(ctx, func() { a.aborted = max(a.aborted, k) }) // the next step sees it
 }

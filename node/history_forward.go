@@ -187,7 +187,7 @@ func (f *pastFeed) NextMirror(ctx context.Context) (fr fileop.Frame, err error) 
 			case <-time.After(time.Millisecond):
 			}
 		}
-		f.app.AbortMirror(next - 1)
+		f.app.GiveUpMirror(ctx, next-1)
 	}
 	if over {
 		<-ctx.Done()
