@@ -423,3 +423,34 @@ func TestUnlinkedOpenFile(t *testing.T) {
 	}
 	r.want(t, "unlinked file", "create f 100644 0:0", "unlink f last", "write f 0+6", "set-attr f 100600 0:0")
 }
+
+// TestExchangedDirectoriesTellTheirTimes: directories exchanged between two parents say
+// when they were modified. The target's file system may change that, and a power cut
+// there take away what it was.
+func TestExchangedDirectoriesTellTheirTimes(t *testing.T) {
+	_, r, dir, lower := tapped(t)
+	for _, n := range []string{"/a", "/b", "/a/one", "/b/two"} {
+		must(t, os.Mkdir(dir+n, 0o755))
+	}
+	long := time.Unix(1_000_000_000, 0)
+	must(t, os.Chtimes(dir+"/a/one", long, long))
+	must(t, os.WriteFile(dir+"/b/f", nil, 0o644))
+	r.take(t)
+	must(t, unix.Renameat2(unix.AT_FDCWD, dir+"/a/one", unix.AT_FDCWD, dir+"/b/two", unix.RENAME_EXCHANGE))
+	told := map[fileop.ObjID]fileop.Time{}
+	for _, op := range r.take(t) {
+		if op.Kind == fileop.SetAttr {
+			told[op.Obj] = op.Attr.Mtime
+		}
+	}
+	for _, n := range []string{"/b/two", "/a/one"} {
+		st := stat(t, dir+n)
+		if got := told[identity(t, lower+n)]; got != timeOf(st.Mtim) {
+			t.Errorf("%s was modified %v, told is %v", n, st.Mtim, got)
+		}
+	}
+	must(t, unix.Renameat2(unix.AT_FDCWD, dir+"/a/one", unix.AT_FDCWD, dir+"/b/f", unix.RENAME_EXCHANGE))
+	if ops := r.take(t); len(ops) != 2 || ops[1].Kind != fileop.SetAttr || ops[1].Obj != identity(t, lower+"/b/f") {
+		t.Errorf("a directory and a file exchanged: %v", ops)
+	}
+}

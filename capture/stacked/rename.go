@@ -27,17 +27,18 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, oldName, newNa
 		from: alias{parent: from, name: oldName}, fromFD: fromFD, to: alias{parent: to, name: newName}, toFD: toFD}
 	err = r.run()
 	if err == nil && in.Flags&unix.RENAME_EXCHANGE != 0 && from != to {
-		r.retimed(r.moved, r.before)
-		r.retimed(r.over.obj, r.over.st)
+		r.retimed(r.moved, r.before.Mode)
+		r.retimed(r.over.obj, r.over.st.Mode)
 	}
 	return status(err)
 }
 
-// retimed logs the state of an exchanged directory whose own time the exchange changed,
-// as it does on xfs where the parent is another one. No lock is held.
-func (r *renaming) retimed(id fileop.ObjID, before unix.Stat_t) {
+// retimed logs the state of an exchanged directory. Its own time changes on xfs where the
+// parent is another one, here or on the target, and a target that lost its power in
+// between knows the time only from this. No lock is held.
+func (r *renaming) retimed(id fileop.ObjID, mode uint32) {
 	n := r.f.nodes.find(id)
-	if n == nil || !isDir(before.Mode) {
+	if n == nil || !isDir(mode) {
 		return
 	}
 	fd, err := r.f.fds.hold(n)
@@ -45,9 +46,7 @@ func (r *renaming) retimed(id fileop.ObjID, before unix.Stat_t) {
 		return
 	}
 	defer r.f.fds.release(n)
-	if mtime(fd) != fsx.TimeOf(before.Mtim) {
-		_ = r.f.change(n, fd, func(c *changes) error { c.attrChanged = true; return nil })
-	}
+	_ = r.f.change(n, fd, func(c *changes) error { c.attrChanged = true; return nil })
 }
 
 type renaming struct {
