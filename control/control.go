@@ -62,6 +62,7 @@ var Verbs = []Verb{
 	{"repset.save", Admin, "store a replication set, if nobody changed it meanwhile"},
 	{"repset.delete", Admin, "delete a replication set that is not connected"},
 	{"repset.backups", Monitor, "the copies of its sources' replication sets that this machine keeps as a target"},
+	{"script", Admin, "have the target run a script when a mirror of a connection starts, stops or is complete"},
 	{"module", Admin, "make this machine a source or a target, or end that"},
 	{"shutdown", Admin, "stop the daemon"},
 	{"upgrade", Admin, "replace the running daemon by a program, without interrupting applications"},

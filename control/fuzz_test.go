@@ -26,7 +26,8 @@ var requests = []func() any{
 	func() any { return new(FailbackRequest) }, func() any { return new(PathsRequest) }, func() any { return new(RestoreRequest) },
 	func() any { return new(TransmissionRequest) }, func() any { return new(ReplicationRequest) }, func() any { return new(TargetRequest) },
 	func() any { return new(LimitRequest) }, func() any { return new(TaskRequest) }, func() any { return new(TasksRequest) },
-	func() any { return new(OrphansRequest) }, func() any { return new(PairRequest) }, func() any { return new(ModuleRequest) }, func() any { return new(StatslogRequest) },
+	func() any { return new(OrphansRequest) }, func() any { return new(PairRequest) }, func() any { return new(ModuleRequest) }, func() any { return new(ScriptRequest) },
+	func() any { return new(SwitchoverRequest) }, func() any { return new(LeaseRequest) }, func() any { return new(StatslogRequest) },
 }
 
 // TestEveryRequestIsFuzzed: no request of the source files is missing in the list above.

@@ -69,3 +69,13 @@ type TaskPoint struct {
 	Output  string    `json:"output,omitempty"`      // what it printed, its first 64 KiB
 	File    string    `json:"output_file,omitempty"` // that, on the machine
 }
+
+// ScriptRequest has the target of a connection run a script at an event of its mirrors.
+type ScriptRequest struct {
+	ID     int      `json:"con_id"`
+	Target string   `json:"target,omitempty"` // checked, if it is given
+	Event  string   `json:"event"`            // mirrorstart, mirrorstop, mirrorcomplete
+	Path   string   `json:"path"`             // on the target; "": none any more
+	Args   []string `json:"args,omitempty"`
+	Wait   bool     `json:"wait,omitempty"` // applying waits for it
+}

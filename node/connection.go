@@ -61,6 +61,7 @@ type Connection struct {
 	noReplication bool // changes are not queued
 	sent          sent // by the sessions that ended
 	wishes        wishes
+	scripts       []mirrorScript // at most one of each event
 }
 
 // Causes that end a connection or its session.
@@ -92,7 +93,7 @@ func (n *Node) knownConnection(st storedConnection, pairs []repset.Pair) (*Conne
 	if err != nil {
 		return nil, err
 	}
-	c := &Connection{n: n, limits: n.limitsOf(st.Target), mode: st.Transmission, noReplication: st.NoReplication, wishes: st.Wishes, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
+	c := &Connection{n: n, limits: n.limitsOf(st.Target), mode: st.Transmission, noReplication: st.NoReplication, wishes: st.Wishes, scripts: st.Scripts, neverOpen: true, key: st.Key, cfg: st.ConnectionConfig, rules: rules, pairs: pairs, mirrored: st.Mirrored, stoppedAt: st.StoppedAt,
 		valve: new(stream.Valve), done: make(chan struct{}), changed: make(chan struct{}), log: n.log.With("connection", st.Set+" to "+st.Target)}
 	if c.mode != sending {
 		c.valve.Pause()

@@ -50,11 +50,15 @@ func (s *session) driveMirror(ctx context.Context) error {
 		}
 		s.mirrorActive(true)
 		s.mirrorBegun(o)
+		if s.c.wasMirrored() { // not of the first one
+			s.mirrorScript(ctx, "mirrorstart")
+		}
 		err := s.runMirror(ctx, o)
 		s.mirrorActive(false)
 		if ctx.Err() != nil {
 			return nil
 		}
+		s.mirrorScript(ctx, scriptAfter(err))
 		s.finished(err)
 		s.mirrorEnded(err)
 		s.afterMirror(err)

@@ -51,6 +51,8 @@ type storedConnection struct {
 	Transmission  transmitMode `json:"transmission,omitempty"`
 	NoReplication bool         `json:"no_replication,omitempty"`
 	Wishes        wishes       `json:"wishes,omitzero"`
+	// Scripts are run by the target when a mirror starts, stops or is complete.
+	Scripts []mirrorScript `json:"scripts,omitempty"`
 }
 
 // openState reads the state of a data directory, or begins an empty one.

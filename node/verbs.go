@@ -88,6 +88,7 @@ func (n *Node) serveControl() (stop func(), err error) {
 			return nothing{}, n.Mirror(ctx, r)
 		}),
 		"module":  verb(n.loadModule),
+		"script":  verb(n.addScript),
 		"restore": verb(n.restore),
 		"task":    verb(n.queueTask),
 		"tasks":   verb(n.listTasks),

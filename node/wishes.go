@@ -65,7 +65,7 @@ func (c *Connection) stored() storedConnection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return storedConnection{Key: c.key, ConnectionConfig: c.cfg, Mirrored: c.mirrored, StoppedAt: c.stoppedAt,
-		Transmission: c.mode, NoReplication: c.noReplication, Wishes: c.wishes}
+		Transmission: c.mode, NoReplication: c.noReplication, Wishes: c.wishes, Scripts: c.scripts}
 }
 
 // wishedMirror is the first mirror that CONNECT asked for. c.mu is held.

@@ -87,9 +87,9 @@ const (
 // Reasons that several settings share.
 const (
 	whyVerify   = "VERIFY SCHEDULE says when a connection is verified"
-	whySchedule = "this version has no schedules; the one that has them uses the value"
+	whySchedule = "a schedule is looked at when it is due"
 	whyOrphans  = "the target logs each of them"
-	whyRestore  = "this version has no restore command; the one that has it uses the value"
+	whyRestore  = "OVERWRITE and NOOVERWRITE of RESTORE say it; without them what is newer stays"
 	whyCompress = "nothing is compressed on the way"
 	whyWindows  = "it concerns Windows"
 	whyLicence  = "there are no licence codes"

@@ -56,7 +56,7 @@ var tableFL = []Setting{
 	text("HistoryDir", Target, Path, "", "where it is kept, best on the file system of the replicas; empty: history in the data directory").sets("history_dir", 0, Restart),
 	number("HPQueueRatio", Source, 1, 65535, "", 5, "bytes of changes that are sent for each byte of a mirror, while both wait").sets("replication_ratio", 0, AtOnce),
 	yesNo("IgnoreArchiveBit", Source, 1, "leave the archive attribute out of comparisons").without(whyWindows).hidden(),
-	yesNo("IgnoreDeleteOps", Source, 0, "do not remove files on the target that are removed on the source").without("the next mirror would remove them all the same; the version that leaves orphans a choice uses the value"),
+	yesNo("IgnoreDeleteOps", Source, 0, "do not remove files on the target that are removed on the source").without("a replica is a moment of the source, and the next mirror would remove them; HISTORY keeps what was there before"),
 	yesNo("IgnoreOpErrors", Target, 0, "ignore certain errors of writes on the target").without("nothing is lost in silence"),
 	yesNo("IgnorePPPAddresses", Network, 1, "no heartbeats over dialled lines").without("heartbeats go between paired machines alone").hidden(),
 	yesNo("IgnoreSourceErrors", Source, 0, "carry on when something cannot be read on the source").without("a mirror always carries on, and tells what it could not read"),

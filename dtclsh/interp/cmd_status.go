@@ -18,7 +18,7 @@ func (in *Interp) status(ctx context.Context, c *syntax.Call) (answer, error) {
 	case c.Has("SCHEDULE"):
 		return in.statusSchedule(ctx, c)
 	case c.Has("MONITOR"):
-		return answer{}, notYet("STATUS MONITOR", laterMonitor)
+		return in.monitorList(ctx, c)
 	case c.Has("TASKS"):
 		return in.statusTasks(ctx)
 	case c.Has("REPSET"):

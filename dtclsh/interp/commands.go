@@ -28,7 +28,8 @@ func init() { // not in the declaration: HELP reads the table
 		"REPSET RULE ADD": (*Interp).ruleAdd, "REPSET RULE REMOVE": (*Interp).ruleRemove, "REPSET SAVE": (*Interp).repsetSave, "REPSET USE": (*Interp).repsetUse,
 		"SETTLE": (*Interp).settle, "WAITONMIRROR": (*Interp).waitOnMirror, "WAITONTARGET": (*Interp).settle,
 		"LOAD SOURCE": (*Interp).loadModule, "LOAD TARGET": (*Interp).loadModule, "UNLOAD SOURCE": (*Interp).loadModule, "UNLOAD TARGET": (*Interp).loadModule,
-		"SOURCE": (*Interp).chooseSource, "TARGET": (*Interp).chooseTarget,
+		"SCRIPT ADD": (*Interp).scriptAdd,
+		"SOURCE":     (*Interp).chooseSource, "TARGET": (*Interp).chooseTarget,
 		"STATUS": (*Interp).status, "TESTCON": (*Interp).testcon, "TIMENOW": (*Interp).timenow,
 		"TRANSMISSION PAUSE": (*Interp).transmission, "TRANSMISSION RESUME": (*Interp).transmission,
 		"TRANSMISSION START": (*Interp).transmission, "TRANSMISSION STOP": (*Interp).transmission,
@@ -45,12 +46,5 @@ func init() { // not in the declaration: HELP reads the table
 	}
 }
 
-// Hints of commands that are parsed now and carried out by a later version.
-const (
-	laterMonitor = "monitors and failover come with a later version; a replica is used by hand once its connection is disconnected"
-)
-
 // later has a hint for every command that this version only parses.
-var later = map[string]string{
-	"SCRIPT ADD": "run the script by hand after: waitonmirror CON",
-}
+var later = map[string]string{}
