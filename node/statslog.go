@@ -110,6 +110,8 @@ func (l *statsLogger) run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+	st := l.n.stats() // how it ended
+	b.add(&st)
 	b.write(true)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -221,8 +222,16 @@ func (t *trial) copy(ctx context.Context, s *session) {
 		t.n.log.Warn("mirror of a trial ended", "set", t.cfg.Set, "err", err)
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.meter.mirrorDone = err == nil
+	t.meter.mirrorDone = err == nil || errors.Is(err, mirror.ErrIncomplete) // that is told as of any mirror
+	t.mu.Unlock()
+	if err == nil || ctx.Err() != nil || errors.Is(err, mirror.ErrStopped) || errors.Is(err, mirror.ErrIncomplete) {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(t.n.conf().NetworkRetry):
+		signalOn(t.order)
+	}
 }
 
 // trialLog is the mirror.Log of a trial: it counts.
@@ -247,6 +256,9 @@ func (l trialLog) put(op *fileop.Op, live bool) (fileop.Seq, error) {
 			t.meter.change(time.Now(), n)
 		}
 		return op.Seq, nil
+	}
+	if op.Kind == fileop.MirrorEntry && op.Tree == 0 && op.Parent.IsZero() && op.Name == "" {
+		t.meter.mir = meter{} // a pass over everything begins; a real one would only compare
 	}
 	t.records++
 	op.Seq, op.Other = t.records, t.queue

@@ -31,17 +31,17 @@ func (n *Node) allTrials() []*trial {
 
 // disconnectTrial ends a trial.
 func (n *Node) disconnectTrial(t *trial) error {
+	if t.own { // its last figures are the report
+		if err := t.stats.turn(false); err != nil {
+			n.log.Warn("statistics of a trial not ended", "set", t.cfg.Set, "err", err)
+		}
+	}
 	n.mu.Lock()
 	n.trials = slices.DeleteFunc(n.trials, func(o *trial) bool { return o == t })
 	n.mu.Unlock()
 	t.cancel()
 	<-t.done
 	t.c.gone()
-	if t.own {
-		if err := t.stats.turn(false); err != nil {
-			n.log.Warn("statistics of a trial not ended", "set", t.cfg.Set, "err", err)
-		}
-	}
 	return n.storeTrials()
 }
 

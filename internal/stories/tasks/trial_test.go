@@ -115,7 +115,7 @@ func (p *pair) real(fill func(int), after, trial *control.TrialStats) {
 	p.settle()
 	for what, c := range map[string][2]uint64{"mirror": {after.MirrorBytes, mirrored}, "changes": {trial.RepBytes - after.RepBytes, wire() - mirrored}} {
 		if low, high := float64(c[1])*0.95, float64(c[1])*1.05; float64(c[0]) < low || float64(c[0]) > high {
-			p.t.Errorf("%s: the trial says %d bytes, a real connection sent %d", what, c[0], c[1])
+			p.t.Errorf("%s: the trial says %d bytes, a real connection sent %d; %+v", what, c[0], c[1], after)
 		}
 	}
 	same(p.t, p.dir, p.replica)
