@@ -130,6 +130,15 @@ func ndProbe(src net.HardwareAddr, ip netip.Addr) []byte {
 	return icmpv6Frame(src, netip.IPv6Unspecified(), solicitedNode(ip), icmpv6NS, append(make([]byte, 4), ip.AsSlice()...))
 }
 
+// ndSolicit asks where ip is, as a neighbour at from does that wants to send (RFC 4861 4.3).
+func ndSolicit(src net.HardwareAddr, from, ip netip.Addr) []byte {
+	body := append(make([]byte, 4), ip.AsSlice()...)
+	if !from.IsUnspecified() {
+		body = append(append(body, 1, 1), src[:6]...) // source link-layer address
+	}
+	return icmpv6Frame(src, from, solicitedNode(ip), icmpv6NS, body)
+}
+
 // ndAnnounce says, unasked, that ip is at src, with the override flag (RFC 4861 7.2.6).
 func ndAnnounce(src net.HardwareAddr, ip netip.Addr) []byte {
 	body := append([]byte{0x20, 0, 0, 0}, ip.AsSlice()...)

@@ -33,6 +33,15 @@ func TestFramesClaim(t *testing.T) {
 	if _, ok := ndClaims(ndProbe(ownMAC, ip6), ip6); ok {
 		t.Error("a neighbour solicitation claims the address")
 	}
+	if mac, ok := arpAsks(arpProbe(ownMAC, ip4), ip4); !ok || !bytes.Equal(mac, ownMAC) {
+		t.Error("an ARP probe does not ask")
+	}
+	if mac, ok := ndAsks(ndProbe(ownMAC, ip6), ip6); !ok || !bytes.Equal(mac, ownMAC) {
+		t.Error("a solicitation without an address does not ask")
+	}
+	if _, ok := ndAsks(ndSolicit(ownMAC, netip.MustParseAddr("2001:db8::8"), ip6), ip6); ok {
+		t.Error("a neighbour that wants to send is about to take the address")
+	}
 	if sum := icmpv6Sum(ip6, allNodes, f[54:]); sum != 0 { // over a message with its checksum
 		t.Errorf("checksum of the advertisement is off by %x", sum)
 	}
@@ -44,6 +53,10 @@ func FuzzFrames(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		arpClaims(b, ip4)
 		ndClaims(b, ip6)
+		arpAsks(b, ip4)
+		ndAsks(b, ip6)
+		_, _, _, _, _, _ = decodeAsk(b, 96)
+		_, _, _, _, _, _ = decodeAnswer(b, 96)
 		(&ping{}).answer(b)
 		(&beat{signed: 96}).answer(b)
 	})

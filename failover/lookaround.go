@@ -146,12 +146,12 @@ func (l *tenancy) askRivals(ctx context.Context, lease Lease, places []seatAt) (
 	}
 	for _, p := range places {
 		wait.Go(func() {
-			mac, found, err := l.t.seat.Rivals(ctx, p.nic, p.ip, takers)
+			mac, found, has, err := l.t.seat.Rivals(ctx, p.nic, p.ip, takers)
 			mu.Lock()
 			defer mu.Unlock()
 			good = good && err == nil
 			rival = rival || found
-			if found && slices.Contains(takers, mac) {
+			if has && slices.Contains(takers, mac) {
 				by = p.ip.String()
 			}
 		})
@@ -185,7 +185,7 @@ func (l *tenancy) heardAnybody(ctx context.Context, lease Lease, places []seatAt
 		for _, p := range places {
 			asked++
 			go func() {
-				_, ok, err := l.t.seat.Rivals(ctx, p.nic, ip, nil)
+				_, ok, _, err := l.t.seat.Rivals(ctx, p.nic, ip, nil)
 				found <- ok && err == nil
 			}()
 		}

@@ -121,20 +121,22 @@ func (Kernel) Probe(ctx context.Context, nic string, ip netip.Addr) (mac string,
 	return probeSegment(ctx, nic, ip, claims)
 }
 
-// Rivals is Probe, but one of takers that asks for ip without having it counts too: it is
-// about to take it (RFC 5227 2.1.1, RFC 4862 5.4.3).
-func (Kernel) Rivals(ctx context.Context, nic string, ip netip.Addr, takers []string) (mac string, found bool, err error) {
+// Rivals is Probe, but one of takers that asks for ip without having it is found too: it is
+// about to take it (RFC 5227 2.1.1, RFC 4862 5.4.3). Then has is false.
+func (Kernel) Rivals(ctx context.Context, nic string, ip netip.Addr, takers []string) (mac string, found, has bool, err error) {
 	claims, asks := arpClaims, arpAsks
 	if ip.Is6() {
 		claims, asks = ndClaims, ndAsks
 	}
-	return probeSegment(ctx, nic, ip, func(f []byte, ip netip.Addr) (net.HardwareAddr, bool) {
+	mac, found, err = probeSegment(ctx, nic, ip, func(f []byte, ip netip.Addr) (net.HardwareAddr, bool) {
 		if mac, ok := claims(f, ip); ok {
+			has = true
 			return mac, true
 		}
 		mac, ok := asks(f, ip)
 		return mac, ok && slices.Contains(takers, mac.String())
 	})
+	return mac, found, has && found, err
 }
 
 func probeSegment(ctx context.Context, nic string, ip netip.Addr, claims func([]byte, netip.Addr) (net.HardwareAddr, bool)) (mac string, answered bool, err error) {
@@ -175,11 +177,11 @@ func (Kernel) Owners(ctx context.Context, nic string, ip netip.Addr) (macs []str
 		return nil, fmt.Errorf("ask for %s: %w", ip, err)
 	}
 	defer s.close()
-	frame, claims := arpProbe, arpClaims
-	if ip.Is6() {
-		frame, claims = ndProbe, ndClaims
+	frame, claims := arpProbe(s.mac, ip), arpClaims
+	if ip.Is6() { // asked as by a neighbour: a probe would hinder one who is just taking it
+		frame, claims = ndSolicit(s.mac, ownAddress(nic), ip), ndClaims
 	}
-	if err := s.send(frame(s.mac, ip)); err != nil {
+	if err := s.send(frame); err != nil {
 		return nil, fmt.Errorf("ask for %s on %s: %w", ip, nic, err)
 	}
 	err = s.listen(ctx, ownersWait, func(f []byte) bool {
@@ -189,6 +191,19 @@ func (Kernel) Owners(ctx context.Context, nic string, ip netip.Addr) (macs []str
 		return false
 	})
 	return macs, err
+}
+
+// ownAddress is an IPv6 address of a card; :: if it has none.
+func ownAddress(nic string) netip.Addr {
+	if l, err := net.InterfaceByName(nic); err == nil {
+		addrs, _ := l.Addrs()
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is6() {
+				return p.Addr()
+			}
+		}
+	}
+	return netip.IPv6Unspecified()
 }
 
 // Announce tells the segment of nic that ip is here.

@@ -27,7 +27,7 @@ const maxTenancies = 64
 type Seat interface {
 	NICs() ([]NIC, error)
 	// Rivals asks on nic who else has ip, or, of takers, is about to take it.
-	Rivals(ctx context.Context, nic string, ip netip.Addr, takers []string) (mac string, found bool, err error)
+	Rivals(ctx context.Context, nic string, ip netip.Addr, takers []string) (mac string, found, has bool, err error)
 	// Routes of nic, in a form for Restore.
 	Routes(nic string) (json.RawMessage, error)
 	Remove(nic string, p netip.Prefix) error

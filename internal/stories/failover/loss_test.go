@@ -16,7 +16,7 @@ type bad struct {
 }
 
 // stretches come one after the other: loss, silence of the cable and of the source's daemon
-// for three quarters of the time to fail, and a target that is stopped for longer than that.
+// for well over half of the time to fail, and a target that is stopped for longer than that.
 var stretches = []bad{
 	{"30 % loss each way", func(s *stage, watch func(time.Duration)) {
 		s.b.Lose(hostSource, 30)
@@ -25,7 +25,7 @@ var stretches = []bad{
 	}},
 	{"cable silent", func(s *stage, watch func(time.Duration)) {
 		s.b.Cut(hostSource)
-		watch(3 * time.Second)
+		watch(2500 * time.Millisecond)
 		s.b.Mend(hostSource)
 		watch(1500 * time.Millisecond)
 	}},
