@@ -171,9 +171,6 @@ func (l *Log) findIn(segs []Segment, i int, t time.Time) (found Moment, err erro
 		}
 		var out seen
 		rd := f.Records()
-		if at.Now.IsZero() {
-			at.Now = time.Unix(0, h.at)
-		}
 		for {
 			var op fileop.Op
 			ok, err := rd.Next(&op)
@@ -182,6 +179,9 @@ func (l *Log) findIn(segs []Segment, i int, t time.Time) (found Moment, err erro
 			}
 			if !ok {
 				break
+			}
+			if at.Now.IsZero() && op.Time.IsZero() {
+				at.Now = time.Unix(0, h.at)
 			}
 			at.op(&op, &out)
 			if at.Now.After(t) {

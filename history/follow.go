@@ -51,15 +51,15 @@ type seen struct {
 // frame follows the operations of a queue frame; arrived stands in for the source's clock
 // where no operation told it yet.
 func (w *follower) frame(f *fileop.Frame, arrived time.Time, out *seen) error {
-	if w.Now.IsZero() {
-		w.Now = arrived
-	}
 	r := f.Records()
 	var op fileop.Op
 	for {
 		ok, err := r.Next(&op)
 		if err != nil || !ok {
 			return err
+		}
+		if w.Now.IsZero() && op.Time.IsZero() {
+			w.Now = arrived
 		}
 		w.op(&op, out)
 	}

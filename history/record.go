@@ -80,12 +80,6 @@ func parseHead(b []byte) (h head, err error) {
 	return h, nil
 }
 
-// appendRecord appends a whole record.
-func appendRecord(b []byte, kind byte, index uint64, at int64, body []byte) []byte {
-	h := head{kind: kind, size: len(body), sum: crc32.Checksum(body, castagnoli), index: index, at: at}
-	return append(h.append(b), body...)
-}
-
 // End is what a replica had applied when its epoch ended.
 type End struct {
 	Epoch   fileop.Epoch

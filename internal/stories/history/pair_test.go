@@ -24,6 +24,7 @@ import (
 const (
 	storyLimit = 10 * time.Minute
 	patience   = 2 * time.Minute
+	settling   = 90 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -158,7 +159,10 @@ func (p *pair) connect(set, from, to string) int {
 
 func (p *pair) settle() {
 	p.t.Helper()
-	p.source.ask("settle", control.SettleRequest{ID: p.con, TimeoutMS: patience.Milliseconds()}, nil)
+	if err := p.source.try("settle", control.SettleRequest{ID: p.con, TimeoutMS: settling.Milliseconds()}, nil); err != nil {
+		p.target.d.Stacks()
+		p.t.Fatalf("settle: %v", err)
+	}
 }
 
 func (p *pair) copy(from, to string) {
@@ -234,7 +238,11 @@ func (p *pair) replayed(req control.ReplayRequest) (rep control.Replay) {
 	p.t.Helper()
 	req.Action = "start"
 	p.target.ask("replay", req, &rep)
-	for rep.State == "copying" || rep.State == "applying" {
+	for end := time.Now().Add(patience); rep.State == "copying" || rep.State == "applying"; {
+		if time.Now().After(end) {
+			p.target.d.Stacks()
+			p.t.Fatalf("replay does not end: %+v\n%s", rep, p.target.d.Log())
+		}
 		p.target.ask("replay", control.ReplayRequest{Action: "status", ID: rep.ID, WaitMS: 1000}, &rep)
 	}
 	return rep
@@ -254,4 +262,12 @@ func osRename(from, to string) error { return os.Rename(from, to) }
 func (p *pair) write(name, text string) {
 	p.t.Helper()
 	must(p.t, os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o644))
+}
+
+// restart stops and starts a daemon in good order.
+func (m *machine) restart() {
+	m.t.Helper()
+	m.close()
+	m.d.Stop()
+	m.start()
 }

@@ -63,23 +63,19 @@ func (p *pair) disturb(rng *rand.Rand) string {
 		p.target.start()
 		return "target killed"
 	case 1:
-		p.target.close()
-		p.target.d.Stop()
-		p.target.start()
+		p.target.restart()
 		return "target restarted"
 	case 2:
 		p.source.ask("mirror", control.MirrorRequest{ID: p.con, Action: "start", Mode: "diff", Checksum: true}, nil)
 		return "remirror begun"
 	case 3:
-		p.source.close()
-		p.source.d.Stop()
-		p.source.start()
+		p.source.restart()
 		return "source restarted"
 	}
 	return "nothing"
 }
 
-// TestRandomMomentsAreRebuilt (G45): what the source's tree was at a moment is what REPLAY
+// TestRandomMomentsAreRebuilt (G90): what the source's tree was at a moment is what REPLAY
 // makes of that moment, over kills and restarts of the target, new epochs and mirrors.
 func TestRandomMomentsAreRebuilt(t *testing.T) {
 	for seed := range uint64(scaled(1, 10)) {

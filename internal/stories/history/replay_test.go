@@ -7,7 +7,7 @@ import (
 	"understudy/control"
 )
 
-// TestReplayRebuildsMoments (G45): by label, operation and date, beside the live replica.
+// TestReplayRebuildsMoments (G90): by label, operation and date, beside the live replica.
 func TestReplayRebuildsMoments(t *testing.T) {
 	p := newPair(t)
 	p.write("a", "one")

@@ -1,0 +1,126 @@
+package history
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"understudy/control"
+)
+
+// fill writes so many MiB that no file system shares or compresses.
+func (p *pair) fill(name string, mib int) {
+	p.t.Helper()
+	f, err := os.OpenFile(filepath.Join(p.dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+	must(p.t, err)
+	defer f.Close()
+	buf := make([]byte, 1<<20)
+	for i := range mib {
+		_, _ = rand.Read(buf)
+		_, err := f.WriteAt(buf, int64(i)<<20)
+		must(p.t, err)
+	}
+}
+
+// TestRetentionNeverBreaksARebuild (G91): the log is kept below its limit by bringing the
+// base forward, through kills of the target at that work, across a mirror too; what is
+// listed can be rebuilt, and what is gone is refused.
+func TestRetentionNeverBreaksARebuild(t *testing.T) {
+	p := unconnected(t)
+	p.target.cfg.History = "40MiB"
+	p.target.restart()
+	p.con = p.connect("tree", p.dir, p.replica)
+	p.settle()
+	p.keeps()
+	var points []point
+	for i := range scaled(7, 20) {
+		p.fill(fmt.Sprintf("data-%d", i%3), 20)
+		p.write("now", fmt.Sprint(i))
+		points = append(points, point{p.mark(fmt.Sprint(i)), p.snapshot(fmt.Sprint(i))})
+		p.settle()
+		if i == 3 {
+			p.source.ask("mirror", control.MirrorRequest{ID: p.con, Action: "start", Mode: "full"}, nil)
+			p.settle()
+		}
+		if i%2 == 1 { // while the base is on its way, or just after
+			p.target.kill()
+			p.target.start()
+			p.keeps()
+		}
+	}
+	waitFor(t, "a log within its limit", func() bool { return p.history().Bytes <= 60<<20 })
+	listed := map[string]bool{}
+	for _, m := range p.history().Marks {
+		listed[m.Label] = true
+	}
+	if len(listed) == 0 || len(listed) == len(points) {
+		t.Errorf("%d of %d marks are left", len(listed), len(points))
+	}
+	for _, pt := range points {
+		if !listed[pt.mark.Label] {
+			var rep control.Replay
+			err := p.target.try("replay", control.ReplayRequest{Action: "start", Label: pt.mark.Label, To: filepath.Join(p.base, "gone")}, &rep)
+			if err == nil || !strings.Contains(err.Error(), "no such moment") {
+				t.Errorf("mark %s is not listed; its replay: %+v, %v", pt.mark.Label, rep, err)
+			}
+			continue
+		}
+		dir, _ := p.replay(control.ReplayRequest{Label: pt.mark.Label})
+		same(t, pt.tree, dir)
+	}
+}
+
+// TestKilledReplayIsRepeated (G91): a replay that a kill of the target ended leaves nothing
+// that hinders the next one, with OVERWRITE into the same directory.
+func TestKilledReplayIsRepeated(t *testing.T) {
+	p := newPair(t)
+	p.fill("data", 60)
+	m := p.mark("then")
+	was := p.snapshot("then")
+	p.fill("data", 20)
+	p.settle()
+	to := filepath.Join(p.base, "rebuilt")
+	var rep control.Replay
+	p.target.ask("replay", control.ReplayRequest{Action: "start", Label: "then", To: to}, &rep)
+	waitFor(t, "the replay to write", func() bool {
+		_, err := os.Stat(filepath.Join(to, "data"))
+		return err == nil
+	})
+	p.target.kill()
+	p.target.start()
+	if err := p.target.try("replay", control.ReplayRequest{Action: "start", Label: "then", To: to}, nil); err == nil || !strings.Contains(err.Error(), "not empty") {
+		t.Errorf("a directory that is not empty: %v", err)
+	}
+	rep = p.replayed(control.ReplayRequest{Op: m.Op, Epoch: m.Epoch, To: to, Overwrite: true})
+	if rep.State != "done" {
+		t.Fatalf("second replay: %+v", rep)
+	}
+	same(t, was, to)
+	left, err := filepath.Glob(filepath.Join(p.target.cfg.Data, "history", "*", "replay-*"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// TestReplayStaysInItsPlace: directories in use are refused, and a stopped replay says so.
+func TestReplayStaysInItsPlace(t *testing.T) {
+	p := newPair(t)
+	p.write("a", "one")
+	p.mark("m")
+	p.settle()
+	for what, to := range map[string]string{"the replica": p.replica, "below the replica": filepath.Join(p.replica, "x"), "above everything": p.base,
+		"the data directory": filepath.Join(p.target.cfg.Data, "x"), "a relative path": "x", "the root": "/"} {
+		if err := p.target.try("replay", control.ReplayRequest{Action: "start", To: to, Overwrite: true}, nil); err == nil {
+			t.Errorf("%s (%s) was taken", what, to)
+		}
+	}
+	if err := p.target.try("replay", control.ReplayRequest{Action: "start", To: filepath.Join(p.base, "r"), At: time.Now().Add(-time.Hour)}, nil); err == nil {
+		t.Error("a moment before the history was taken")
+	}
+	same(t, p.dir, p.replica)
+}
