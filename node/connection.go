@@ -357,7 +357,7 @@ func (c *Connection) settle(ctx context.Context) error {
 	seq, k := s.journal.Last()
 	err := c.await(ctx, func() bool {
 		a := s.lastAck()
-		return c.current() != s || a.Applied >= seq && a.MirrorApplied >= k && s.mirrorIdle() && !s.waits(a)
+		return c.current() != s || a.Applied >= seq && a.MirrorApplied >= k && s.mirrorIdle() && s.mirrorArrived(a) && !s.waits(a)
 	})
 	if err == nil && c.current() != s {
 		return c.settle(ctx) // a new session heals what this one lost

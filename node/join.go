@@ -124,7 +124,7 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		old.drop(ctx)
 	}
 	if req.Info.Since = held; held == 0 {
-		req.Info.Since = time.Now().UnixNano()
+		req.Info.Since = fileTimeFrom()
 	}
 	if err := n.state.update(func(d *stateData) { d.Replicas[req.Info.key()] = req.Info; keepPlace(d, req.Info) }); err != nil {
 		return nil, err

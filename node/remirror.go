@@ -29,6 +29,14 @@ func (r *retry) due(now time.Time, first, longest time.Duration) bool {
 	return true
 }
 
+// mirrorArrived reports whether the target has applied the last mirror that ended well. One
+// that was given up on the way counts as applied as well, and another took its place.
+func (s *session) mirrorArrived(a ack) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mirrored == nil || a.Applied >= s.mirrored.seq && a.MirrorApplied >= s.mirrored.k
+}
+
 // waits reports whether the target, which has applied everything up to the end of the
 // last mirror, is not usable without another one. It is so when it was killed while it
 // applied the mirror, or found names changed by others. A mirror that an operator

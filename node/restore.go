@@ -60,14 +60,30 @@ type endedRestore struct {
 // its clock, in nanoseconds: what changed there later was written by this restoration, and
 // may be half of a file.
 func (r *restoreConfig) options(since int64) mirror.Options {
-	at := time.Unix(0, since).Add(-coarseClock)
+	at := time.Unix(0, since)
 	return mirror.Options{Mode: mirror.Diff, Checksum: r.Checksum, KeepNewer: !r.Overwrite && !r.Missing, KeepExisting: r.Missing,
 		KeepBefore: fileop.Time{Sec: at.Unix(), Nsec: uint32(at.Nanosecond())}}
 }
 
-// coarseClock is how far the times of files may be behind the clock: a tick of the kernel,
-// and some.
-const coarseClock = 20 * time.Millisecond
+// fileTimeFrom waits for the next tick of the clock that the times of files come from, some
+// milliseconds, and returns it, in nanoseconds: what was changed before the call is older,
+// and what is changed after it is not.
+func fileTimeFrom() int64 {
+	tick := func() int64 {
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &ts); err != nil { // Linux has it since 2.6.32
+			return time.Now().UnixNano()
+		}
+		return ts.Nano()
+	}
+	before := tick()
+	for {
+		time.Sleep(time.Millisecond)
+		if now := tick(); now != before { // also where somebody sets the clock back
+			return now
+		}
+	}
+}
 
 // still is a directory that is read and not watched.
 type still struct{ dir string }
@@ -204,8 +220,10 @@ func (n *Node) beginRestore(ctx context.Context, cfg ConnectionConfig) (any, err
 			return nil, control.Errorf(control.Refused, "mount it", "replica: %v", err)
 		}
 	}
+	last := 0
+	n.state.read(func(d *stateData) { last = d.LastRestore })
 	n.mu.Lock()
-	cfg.Restore.Number = max(firstRestore, n.lastRestore+1)
+	cfg.Restore.Number = max(firstRestore, last+1, n.lastRestore+1)
 	for _, other := range n.conns {
 		if r := other.cfg.Restore; r != nil { // from before a restart
 			cfg.Restore.Number = max(cfg.Restore.Number, r.Number+1)
@@ -233,6 +251,7 @@ func (n *Node) beginRestore(ctx context.Context, cfg ConnectionConfig) (any, err
 	}
 	if err := n.state.update(func(d *stateData) {
 		d.Connections = append(d.Connections, storedConnection{Key: c.key, ConnectionConfig: cfg})
+		d.LastRestore = max(d.LastRestore, cfg.Restore.Number)
 	}); err != nil {
 		return nil, err
 	}
@@ -324,7 +343,7 @@ func (n *Node) restoreStatus(ctx context.Context, number int, wait time.Duration
 	e := n.restores.ended[number]
 	n.restores.mu.Unlock()
 	if e == nil {
-		return nil, control.Errorf(control.NotFound, "", "no restoration %d", number)
+		return n.storedRestore(number)
 	}
 	select {
 	case <-e.over:
@@ -334,6 +353,23 @@ func (n *Node) restoreStatus(ctx context.Context, number int, wait time.Duration
 		out.State = "restoring"
 		return out, nil
 	}
+}
+
+// storedRestore tells of a restoration whose connection does not run: the daemon is
+// starting.
+func (n *Node) storedRestore(number int) (any, error) {
+	var out *control.Restore
+	n.state.read(func(d *stateData) {
+		for i := range d.Connections {
+			if c := &d.Connections[i]; c.Restore != nil && c.Restore.Number == number {
+				out = &control.Restore{ID: number, State: "restoring", Set: c.Restore.Set, From: n.cfg.Name, To: c.Target, Percent: -1}
+			}
+		}
+	})
+	if out == nil {
+		return nil, control.Errorf(control.NotFound, "", "no restoration %d", number)
+	}
+	return *out, nil
 }
 
 func (c *Connection) restoreReport(state string, err error) control.Restore {
@@ -367,6 +403,9 @@ func (c *Connection) restored(err error) {
 	if err == nil && c.cfg.Restore.Orphans {
 		err = c.treatOrphans(ctx)
 	}
+	if err == nil {
+		err = c.durable(ctx)
+	}
 	if ctx.Err() != nil {
 		return // it goes on with the next start
 	}
@@ -378,6 +417,32 @@ func (c *Connection) restored(err error) {
 	}
 	if _, err := c.n.endRestore(ctx, c, state, err); err != nil {
 		c.log.Warn("restoration not ended in good order", "err", err)
+	}
+}
+
+// durable waits until what was logged before the call is applied and on the other machine's
+// disk. Nobody sends it again once the connection is gone: a machine that is killed goes back
+// to its last checkpoint.
+func (c *Connection) durable(ctx context.Context) error {
+	for {
+		if err := c.settle(ctx); err != nil {
+			return err
+		}
+		s := c.current()
+		if s == nil {
+			continue // settle waits for the next
+		}
+		seq, k := s.journal.Last()
+		safe, moved := false, false
+		err := c.await(ctx, func() bool {
+			a := s.lastAck()
+			moved = c.current() != s || !s.mirrorIdle() || !s.mirrorArrived(a)
+			safe = a.DurableOp >= seq && a.DurableMirror >= k
+			return moved || safe
+		})
+		if err != nil || safe && !moved {
+			return err
+		}
 	}
 }
 

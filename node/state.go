@@ -32,10 +32,12 @@ type stateData struct {
 	// Limits are the schedules and bandwidths of the targets, by their names.
 	Limits map[string]storedLimits `json:"limits,omitempty"`
 	// Places are where replicas are, by source and set, also when their connections are gone.
-	Places   map[string]joinInfo `json:"places,omitempty"`
-	Trials   []storedTrial       `json:"trials,omitempty"`
-	Written  uint64              `json:"written"`  // how often: the newer copy counts
-	Checksum string              `json:"checksum"` // of the file (statefile.go); last
+	Places map[string]joinInfo `json:"places,omitempty"`
+	Trials []storedTrial       `json:"trials,omitempty"`
+	// LastRestore is the number of the last restoration: none has the number of another.
+	LastRestore int    `json:"last_restore,omitempty"`
+	Written     uint64 `json:"written"`  // how often: the newer copy counts
+	Checksum    string `json:"checksum"` // of the file (statefile.go); last
 }
 
 // storedConnection is a connection of this machine as source.
