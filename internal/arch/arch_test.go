@@ -70,6 +70,7 @@ var allowed = map[string][]string{
 	"internal/stories/connect":  {},
 	"internal/stories/tasks":    {},
 	"internal/stories/topology": {},
+	"internal/stories/history":  {},
 	"internal/stories/wire":     {},
 	"internal/stories/failover": {},
 	"internal/stories/restore":  {},
