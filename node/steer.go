@@ -118,6 +118,7 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 	n.mu.Unlock()
 	if err := c.firstSession(ctx); err != nil {
 		c.end(errDisconnected)
+		n.giveBack(c.ID)
 		n.events.Forget(c.about())
 		return 0, explain(err)
 	}
@@ -126,6 +127,15 @@ func (n *Node) Connect(ctx context.Context, req control.ConnectRequest) (int, er
 	})
 	c.tell(event.Connected)
 	return c.ID, err
+}
+
+// giveBack frees the number of a connection that did not come about, if it is the last.
+func (n *Node) giveBack(id int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.nextID == id {
+		n.nextID--
+	}
 }
 
 // firstSession waits until the first attempt of a new connection succeeded or failed.

@@ -120,7 +120,7 @@ func (in *Interp) printError(e *Error, pos syntax.Pos) {
 
 // SyntaxError tells of a text that does not parse, as every other error is told.
 func (in *Interp) SyntaxError(err error) {
-	e := &Error{Code: syntax.BadSyntax, Msg: err.Error()}
+	e := &Error{Code: syntax.BadSyntax, Msg: err.Error(), Hint: "see: help, or help COMMAND"}
 	pos := syntax.Pos{Line: 1, Col: 1}
 	if se, ok := err.(*syntax.Error); ok {
 		e.Code, pos, e.Msg = se.Code, se.Pos, se.Text()
