@@ -143,7 +143,7 @@ func TestGapEndsTheLog(t *testing.T) {
 func TestMoments(t *testing.T) {
 	defer func(n int64) { SegmentBytes = n }(SegmentBytes)
 	SegmentBytes = 400
-	l, b, dir, start := create(t)
+	l, b, dir, _ := create(t)
 	for i := range 40 {
 		add(t, l, frame(t, b, fmt.Sprint(i+1)), uint64(i+1))
 	}
@@ -172,7 +172,7 @@ func TestMoments(t *testing.T) {
 	if len(segs) < 5 {
 		t.Fatalf("%d segments", len(segs))
 	}
-	start = Start{Epoch: epoch, Op: segs[2].Op, Time: segs[2].End.Now, Whole: true}
+	start := Start{Epoch: epoch, Op: segs[2].Op, Time: segs[2].End.Now, Whole: true}
 	l.SetStart(start)
 	if err := l.Drop(segs[3].No); err != nil {
 		t.Fatal(err)

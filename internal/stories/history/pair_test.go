@@ -143,12 +143,6 @@ func (m *machine) ask(verb string, req, reply any) {
 	}
 }
 
-func (m *machine) status() (st control.Status) {
-	m.t.Helper()
-	m.ask("status", struct{}{}, &st)
-	return st
-}
-
 func (p *pair) connect(set, from, to string) int {
 	p.t.Helper()
 	var reply control.ConnectReply
