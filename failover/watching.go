@@ -122,10 +122,11 @@ func (s *sentry) ask(ctx context.Context, w *watched, await bool, news chan<- st
 // judge looks at the lights and acts: it reports whether a takeover begins.
 func (s *sentry) judge(ctx context.Context) bool {
 	now := Decide(s.current().Monitor.Trigger, s.lights())
+	heard := s.answering() // a countdown that just began anew says nothing
 	s.mu.Lock()
 	before, refused := s.light, s.refused
 	s.light = now
-	if now == Online {
+	if now == Online && heard {
 		s.pending, s.refused = "", false
 	}
 	if before != now {
@@ -137,7 +138,7 @@ func (s *sentry) judge(ctx context.Context) bool {
 		_ = s.change(func(r *record) { r.Await = false })
 	}
 	switch {
-	case now == Online && before != Online:
+	case now == Online && heard && before != Online:
 		s.m.host.Cured(s.source, DecisionAwaited, SourceSilent, TargetIsolated)
 	case now != Online && before == Online:
 		s.m.host.Alert(SourceSilent, s.source, s.source)
