@@ -20,6 +20,7 @@ var loads = map[string]func(args []byte) (any, error){
 	"burst":   decoded(burstLoad),
 	"rename":  decoded(renameLoad),
 	"random":  decoded(randomLoad),
+	"many":    decoded(manyLoad),
 }
 
 // decoded gives a load its arguments.

@@ -31,6 +31,8 @@ var rows = []struct {
 	{"small", "initial mirror of many small files, against rsync", 15 * time.Minute, smallRow},
 	{"verify", "verification by content and by attributes, against rsync -nc and rsync -n", 20 * time.Minute, verifyRow},
 	{"blocks", "difference mirror of a large file with scattered changes, against rsync --inplace", 15 * time.Minute, blocksRow},
+	{"limited", "one small change while a mirror drains over the same limited link", 10 * time.Minute, limitedRow},
+	{"many", "many connections on one target, against one", 15 * time.Minute, manyRow},
 	{"capture", "capture against a plain pass-through mount", 30 * time.Minute, captureRow},
 }
 
@@ -57,14 +59,15 @@ type scale struct {
 	mirrorBytes          int64
 	mirrorFiles          int
 	lsyncdSamples        int
+	connections          int // on one target, of the row many
 }
 
 var (
 	fullScale = scale{rounds: 3, samples: 200, smallTree: 100, largeTree: 50000, burst: 10000, fileSize: 1 << 30,
-		writeRate: 500, writeSecs: 20, mirrorBytes: 2 << 30, mirrorFiles: 50000, lsyncdSamples: 20}
+		writeRate: 500, writeSecs: 20, mirrorBytes: 2 << 30, mirrorFiles: 50000, lsyncdSamples: 20, connections: 32}
 	// shortScale only shows that everything works; its figures mean little.
 	shortScale = scale{rounds: 1, samples: 30, smallTree: 100, largeTree: 3000, burst: 1000, fileSize: 64 << 20,
-		writeRate: 500, writeSecs: 3, mirrorBytes: 256 << 20, mirrorFiles: 3000, lsyncdSamples: 5}
+		writeRate: 500, writeSecs: 3, mirrorBytes: 256 << 20, mirrorFiles: 3000, lsyncdSamples: 5, connections: 4}
 )
 
 func main() {
