@@ -103,7 +103,10 @@ func TestTaskTimeouts(t *testing.T) {
 	waitFor(t, "the program", func() bool { return exists(p.file("pid")) })
 	pausing := make(chan error, 1)
 	go func() { pausing <- p.pauser().try("target", control.PauseRequest{Pause: true}, nil) }()
-	waitFor(t, "Pause Pending while the program runs (B10.52)", func() bool { r := p.target.status().Replicas[0]; return r.State == "Pause Pending" && r.Task == "forever" })
+	waitFor(t, "Pause Pending while the program runs (B10.52)", func() bool {
+		r := p.target.status().Replicas[0]
+		return r.State == "Pause Pending" && r.Task == "forever"
+	})
 	if arrived("behind") {
 		t.Fatal("the queue did not wait")
 	}
