@@ -15,7 +15,7 @@ func FromOriginals(config map[string]any) error {
 		s := &settings.Table[i]
 		for _, name := range append([]string{s.Name}, s.Aliases...) {
 			v, ok := config[strings.ToLower(name)]
-			if !ok || s.Key == "" {
+			if !ok || s.Key == "" || strings.ToLower(name) == s.Key {
 				continue
 			}
 			if _, both := config[s.Key]; both {
