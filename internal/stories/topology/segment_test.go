@@ -158,7 +158,15 @@ func (h *host) tree(name string) string {
 	dir := h.path(name)
 	must(h.t, os.MkdirAll(dir, 0o755))
 	testfuse.Watchdog(h.t, dir, storyLimit)
+	h.t.Cleanup(h.end) // before the watchdog takes the mount away: the daemon would make it again
 	return dir
+}
+
+// end kills a daemon that still runs.
+func (h *host) end() {
+	if h.d != nil {
+		h.d.Kill()
+	}
 }
 
 // ask calls a verb of the daemon over the loopback device of its namespace.
