@@ -120,7 +120,7 @@ func TestPowerCutOfTheTarget(t *testing.T) {
 			before := c.connection()
 			defer c.asleep(c.levels())
 			rng := rand.New(rand.NewPCG(51, uint64(n)))
-			cuts := scaled(14, 500)
+			cuts := scaled(25, 500)
 			for i := range cuts {
 				what := "at a random moment"
 				if i%2 == 1 {
@@ -209,7 +209,7 @@ func TestPowerCutOfTheSource(t *testing.T) {
 			defer c.asleep(c.levels())
 			rng := rand.New(rand.NewPCG(61, uint64(n)))
 			limited := 0
-			cuts := scaled(12, 500)
+			cuts := scaled(25, 500)
 			for i := range cuts {
 				before := c.connection().Epoch
 				c.cutSource(rng, i)

@@ -18,7 +18,7 @@ import (
 const soakEnv = "UNDERSTUDY_SOAK"
 
 // soakShort is how long it takes in the test run.
-const soakShort = 2 * time.Minute
+const soakShort = 3 * time.Minute
 
 // sample is what the pair holds when it sleeps.
 type sample struct {
