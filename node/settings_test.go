@@ -65,6 +65,9 @@ func TestSettingsAreTheConfiguration(t *testing.T) {
 		case settings.Text:
 			values = []string{"::1", "0.0.0.0"}
 		}
+		if s.Name == "History" {
+			values = []string{"72h", "14d,500GB", "off"}
+		}
 		for _, v := range values {
 			if err := cfg.set(s, v); err != nil {
 				t.Errorf("%s = %s: %v", s.Name, v, err)
