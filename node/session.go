@@ -38,7 +38,7 @@ type session struct {
 	lag      lagMeter
 	// linkTarget rewrites targets of symbolic links; nil: they stay as they are.
 	linkTarget func(path, target string) string
-	requests requests
+	requests   requests
 
 	believed mirror.Options // the first mirror, if the session before had no farewell
 
