@@ -35,6 +35,13 @@ func (g *gate) reset() (aborted bool) {
 	return aborted
 }
 
+// isAborted reports whether records were lost since the last reset.
+func (g *gate) isAborted() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.aborted
+}
+
 // pass waits while the gate is closed.
 func (g *gate) pass(ctx context.Context) error {
 	g.mu.Lock()
@@ -69,24 +76,24 @@ func (m *Mirror) Resume() { m.gate.set(func() { m.gate.paused = false }) }
 // the beginning (B7.25).
 func (m *Mirror) Stop() { m.gate.set(func() { m.gate.stopped = true }) }
 
-// Aborted says that mirror records were lost between here and the target. A run under
-// way appends MirrorAbort and returns ErrAborted; without one MirrorAbort is appended
-// at once. Either way a difference mirror has to follow.
-func (m *Mirror) Aborted() {
-	m.mu.Lock()
-	idle := m.run == nil
-	m.mu.Unlock()
-	if idle {
-		m.lost()
-	} else {
-		m.gate.set(func() { m.gate.aborted = true })
-	}
-}
-
-// lost releases a target that waits for records of a run that is over.
-func (m *Mirror) lost() {
+// Aborted says that mirror records were lost between here and the target. A run of the
+// operator's appends MirrorAbort and returns ErrAborted, however near its end it is. ended:
+// there is none, so that the caller has to see to a difference mirror; MirrorAbort is
+// appended at once, or by the follow-up run that is under way. A batch of hints is no run:
+// it goes on, and does not know what of it was lost.
+func (m *Mirror) Aborted() (ended bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.run == nil {
+		m.lost()
+		return true
+	}
+	m.gate.set(func() { m.gate.aborted = true })
+	return !m.run.ordered
+}
+
+// lost releases a target that waits for records of a run that is over. m.mu is held.
+func (m *Mirror) lost() {
 	m.unquiet(true)
 	m.put(&fileop.Op{Kind: fileop.MirrorAbort, Len: m.lastRun})
 	m.doubt()

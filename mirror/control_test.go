@@ -117,7 +117,7 @@ func TestAborted(t *testing.T) {
 	var asked sync.WaitGroup
 	p.wire.onPut = func(o *fileop.Op) {
 		if o.Kind == fileop.MirrorBlock {
-			asked.Go(p.m.Aborted)
+			asked.Go(func() { p.m.Aborted() })
 			p.wire.onPut = nil
 		}
 	}
@@ -144,6 +144,61 @@ func TestAborted(t *testing.T) {
 	}
 	asked.Wait()
 	p.m.cfg.Log = p.wire
+	p.run(t, Options{Mode: Diff})
+	p.equal(t)
+}
+
+// TestAbortedAtTheVeryEnd: that records were lost becomes known behind a run's last record,
+// just before it ends. It does not end well, whichever way it ends, or nobody would release
+// the target that waits for them.
+func TestAbortedAtTheVeryEnd(t *testing.T) {
+	for name, end := range map[string]func(r *run) error{
+		"done":    func(r *run) error { _, err := r.end(); return r.leave(err) },
+		"failed":  func(r *run) error { return r.leave(errors.New("no answer")) },
+		"stopped": func(r *run) error { return r.leave(ErrStopped) },
+	} {
+		p := newPair(t, nil, true)
+		p.populate()
+		r := p.m.begin(ctxFor(t), Options{Mode: Diff})
+		if p.m.Aborted() {
+			t.Errorf("%s: a run is under way", name)
+		}
+		want := ErrAborted
+		if name == "stopped" {
+			want = ErrStopped // by the operator: no other run is to follow
+		}
+		if err := end(r); !errors.Is(err, want) {
+			t.Errorf("%s: the run ended with %v", name, err)
+		}
+		if last := p.ops[len(p.ops)-1]; last.Kind != fileop.MirrorAbort {
+			t.Errorf("%s: the last record is %s", name, last.Kind)
+		}
+		p.run(t, Options{Mode: Diff})
+		p.equal(t)
+	}
+}
+
+// TestAbortedBesideHints: records of a batch of hints were lost. No run of the operator's is
+// under way, so whoever tells of it hears that a mirror is due; that brings what was lost.
+func TestAbortedBesideHints(t *testing.T) {
+	p, stop := hinted(t)
+	defer stop()
+	gate := make(chan struct{})
+	p.m.cfg.Log = &gated{p.wire, gate}
+	p.create("a/new")
+	p.m.Dirty(0, "a/new", false)
+	await(t, "a batch", func() bool { return p.m.quiet.hints.Load() })
+	if p.m.Idle() || !p.m.Aborted() {
+		t.Error("a mirror will follow by itself")
+	}
+	p.wire.mu.Lock()
+	last := p.ops[len(p.ops)-1].Kind
+	p.wire.mu.Unlock()
+	if last != fileop.MirrorAbort {
+		t.Errorf("the last record is %s", last)
+	}
+	close(gate)
+	p.quiet(t)
 	p.run(t, Options{Mode: Diff})
 	p.equal(t)
 }

@@ -40,8 +40,8 @@ func (b *Border) arriveEntry(r *run, a arrival, e fileop.Entry) error {
 	switch {
 	case isDir(e.Attr.Mode):
 		seq, err := r.putDirAt(a.at, &e)
-		if err == nil {
-			r.bring(frame{root: b.root, e: e, after: seq, force: true, fresh: a.fresh, sent: true})
+		if err == nil { // not forced: what below it was walked since the target knows it is not walked again
+			r.bring(frame{root: b.root, e: e, after: seq, fresh: a.fresh, sent: true})
 		}
 		return err
 	case isReg(e.Attr.Mode):

@@ -35,7 +35,7 @@ func (m *Mirror) follow() *run {
 func (m *Mirror) start(o Options, exact bool) *run {
 	m.unquiet(false)
 	m.lastRun++
-	r := &run{m: m, id: m.lastRun, opts: o, seen: newSeen(exact), estimate: firstCredit, follow: !exact}
+	r := &run{m: m, id: m.lastRun, opts: o, seen: newSeen(exact), estimate: firstCredit, ordered: exact, follow: !exact}
 	m.put(&fileop.Op{Kind: fileop.MirrorBegin, Len: r.id})
 	m.run = r
 	return r

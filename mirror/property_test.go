@@ -170,6 +170,44 @@ func (s *slow) Credit(ctx context.Context, n int) error {
 	return ctx.Err()
 }
 
+// TestArrivalsAreWalkedOnce: a directory and one below it are moved about before a mirror
+// came to them. Both are sent where they are then, and walked once each.
+func TestArrivalsAreWalkedOnce(t *testing.T) {
+	for name, o := range map[string]Options{"full": {Mode: Full}, "diff": {Mode: Diff, Checksum: true}} {
+		p := newPair(t, nil, true)
+		for _, dir := range []string{"a", "a/p", "a/p/q", "a/p/q/r"} {
+			p.mkdir(dir)
+			p.create(dir + "/file")
+		}
+		gate := make(chan struct{})
+		p.m.cfg.Log = &gated{p.wire, gate}
+		done := make(chan error, 1)
+		go func() { done <- p.m.Run(ctxFor(t), o) }()
+		gate <- struct{}{} // the root's list
+		gate <- struct{}{} // its entries
+		await(t, "the list of a", func() bool { return p.m.Progress().Dirs == 2 })
+		p.rename("a/p", "p")
+		p.rename("p/q", "q")
+		p.rename("q", "p/q")
+		close(gate)
+		if err := <-done; err != nil {
+			t.Fatal(name, err)
+		}
+		walks := map[fileop.ObjID]int{}
+		for i := range p.ops {
+			if p.ops[i].Kind == fileop.MirrorDirEnd {
+				walks[p.ops[i].Obj]++
+			}
+		}
+		for _, dir := range []string{"p", "p/q", "p/q/r"} {
+			if id, _, ok := p.id(dir); !ok || walks[id] != 1 {
+				t.Errorf("%s: %s was walked %d times", name, dir, walks[id])
+			}
+		}
+		p.equal(t)
+	}
+}
+
 type story struct {
 	rules   func(dir string) Rules
 	sub     string // the set's root below the tree

@@ -58,7 +58,8 @@ type run struct {
 	come  []frame // guarded by m.mu: work brought in by the border
 	over  bool    // guarded by m.mu: come was full; everything must be compared again
 
-	follow     bool           // a follow-up run: its work is what the border brought
+	ordered    bool           // by Run, not a follow-up run; never changes
+	follow     bool           // its work is what the border brought, not everything
 	quiet      bool           // no begin and end records: a batch of hints
 	stack      []frame        // directories; the walker's own
 	files      []frame        // files whose content is to be sent; the walker's own
@@ -85,9 +86,6 @@ func (m *Mirror) Run(ctx context.Context, o Options) error {
 	defer m.release()
 	if m.cfg.Target == nil {
 		o.Mode = Full
-	}
-	if m.gate.reset() {
-		m.lost()
 	}
 	m.failed.Store(false)
 	m.newer = o.Newer
@@ -143,6 +141,9 @@ func (m *Mirror) begin(ctx context.Context, o Options) *run {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settle()
+	if m.gate.reset() {
+		m.lost()
+	}
 	m.doubt()
 	if m.run != nil { // a follow-up run nobody served
 		m.run.leaves(false)
@@ -220,7 +221,7 @@ func (r *run) end() (more bool, err error) {
 		return false, errAgain
 	case len(r.come) > 0:
 		return true, nil
-	case m.failed.Load():
+	case m.failed.Load(), m.gate.isAborted():
 		return false, ErrAborted
 	case r.incomplete:
 		return false, ErrIncomplete
@@ -253,12 +254,15 @@ func (r *run) leave(err error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.settle()
-	if errors.Is(err, ErrAborted) || m.failed.Load() {
-		err = ErrAborted
+	lost := errors.Is(err, ErrAborted) || m.failed.Load() || m.gate.isAborted()
+	if lost {
 		m.put(&fileop.Op{Kind: fileop.MirrorAbort, Len: r.id})
+		if !errors.Is(err, ErrStopped) { // the operator's word: no other one begins by itself
+			err = ErrAborted
+		}
 	}
 	m.doubt()
-	r.leaves(err == ErrAborted)
+	r.leaves(lost)
 	m.run = nil
 	return err
 }
