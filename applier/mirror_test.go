@@ -132,6 +132,10 @@ func TestListAndDigests(t *testing.T) {
 	if err != nil || d.Size != 10 || len(d.Sums) != 3 || d.Sums[2] != digest.Block([]byte("89")) {
 		t.Errorf("digests %+v %v", d, err)
 	}
+	whole, err := r.Digests(ctx, fileop.DigestQuery{Block: 512, Files: []fileop.ObjID{id(12), id(11), id(77)}})
+	if none := (fileop.Sum{}); err != nil || len(whole.Sums) != 3 || whole.Sums[0] != none || whole.Sums[1] != digest.Block([]byte("0123456789")) || whole.Sums[2] != none {
+		t.Errorf("digests of whole files %+v %v", whole, err)
+	}
 	// A query waits for its mirror record.
 	got := make(chan fileop.ListReply, 1)
 	go func() {

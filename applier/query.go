@@ -211,6 +211,11 @@ func (a *Applier) digests(q fileop.DigestQuery) (fileop.DigestReply, error) {
 	if q.Block <= 0 || q.Block > fileop.DigestMax || q.Off < 0 || q.Len < 0 || q.Len > fileop.DigestMax {
 		return r, fmt.Errorf("%w: digests of %d bytes at %d in blocks of %d", ErrProtocol, q.Len, q.Off, q.Block)
 	}
+	if len(q.Files) > 0 {
+		r.Known = true
+		r.Sums, err = a.wholeFiles(t, q.Files)
+		return r, err
+	}
 	o := a.cat.get(key{t.Tree, q.Obj})
 	if o == nil || !o.isReg() {
 		return r, nil

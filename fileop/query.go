@@ -37,7 +37,7 @@ type TargetEntry struct {
 	Xattrs Sum    // digest.Xattrs of the attributes; zero if none
 }
 
-// DigestQuery asks for the digests of a file's blocks.
+// DigestQuery asks for the digests of a file's blocks, or of whole small files.
 type DigestQuery struct {
 	Tree  uint32
 	Obj   ObjID
@@ -45,7 +45,16 @@ type DigestQuery struct {
 	Off   int64
 	Len   int64 // at most DigestMax
 	Block int   // bytes of one block
+	// Files are asked about instead of Obj: one digest of each, if it has at most SmallFile
+	// bytes. At most FilesMax. A target that does not know of this answers without digests.
+	Files []ObjID
 }
+
+// Bounds of a query about whole files: together they have at most DigestMax bytes.
+const (
+	SmallFile = 64 << 10
+	FilesMax  = DigestMax / SmallFile
+)
 
 // DigestMax bounds the bytes one DigestQuery covers, so that answering it holds up
 // applying for some milliseconds only.
@@ -56,5 +65,7 @@ type DigestReply struct {
 	Applied Seq
 	Known   bool
 	Size    int64 // of the whole file
-	Sums    []Sum // of the blocks that start inside the file; the last may be short
+	// Sums are of the blocks that start inside the file; the last may be short. Of Files:
+	// one each, in order, zero for what is unknown, no file, or too large.
+	Sums []Sum
 }

@@ -126,7 +126,11 @@ func (q *DigestQuery) Append(b []byte) []byte {
 	b = appendUint(b, 3, uint64(q.After))
 	b = appendUint(b, 4, uint64(q.Off))
 	b = appendUint(b, 5, uint64(q.Len))
-	return appendUint(b, 6, uint64(q.Block))
+	b = appendUint(b, 6, uint64(q.Block))
+	for _, id := range q.Files {
+		b = appendObj(b, 7, id)
+	}
+	return b
 }
 
 // Parse decodes q from b and checks its bounds.
@@ -148,6 +152,13 @@ func (q *DigestQuery) Parse(b []byte) error {
 			var block int64
 			err = i64(&block, v)
 			q.Block = int(block)
+		case 7:
+			if len(q.Files) == FilesMax {
+				return fmt.Errorf("%w: over %d files", ErrTooLarge, FilesMax)
+			}
+			var id ObjID
+			id, err = parseObj(p)
+			q.Files = append(q.Files, id)
 		}
 		return err
 	})

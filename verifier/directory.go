@@ -18,6 +18,9 @@ type listed struct {
 	d     Dir
 	dir   string // path relative to the tree
 	names []string
+
+	small      []fileop.Entry // files whose content is compared together
+	smallBytes int64
 }
 
 // directory compares one directory: its names and what they name.
@@ -45,12 +48,18 @@ func (r *run) directory(f *frame) error {
 	if f.absent {
 		return r.missing(f, &l)
 	}
+	same := false
 	if !r.opts.OrphansOnly && len(l.names) <= maxOwn {
-		if same, err := r.bySum(f, &l); same || err != nil {
+		if same, err = r.bySum(f, &l); err != nil {
 			return err
 		}
 	}
-	return r.byName(f, &l)
+	if !same {
+		if err := r.byName(f, &l); err != nil {
+			return err
+		}
+	}
+	return r.smallFiles(f, &l)
 }
 
 // own are the entries of the set, sorted by name.
@@ -112,8 +121,15 @@ func (r *run) same(f *frame, l *listed, e *fileop.Entry) error {
 			t.Bytes += uint64(e.Size)
 		}
 	})
-	if r.opts.Checksum && isReg(e.Attr.Mode) && e.Size > 0 {
+	if !r.opts.Checksum || !isReg(e.Attr.Mode) || e.Size == 0 {
+		return nil
+	}
+	if e.Size > fileop.SmallFile {
 		return r.object(f.root, l.dir, *e, true)
+	}
+	l.small, l.smallBytes = append(l.small, *e), l.smallBytes+e.Size
+	if len(l.small) == fileop.FilesMax || l.smallBytes >= smallTogether {
+		return r.smallFiles(f, l)
 	}
 	return nil
 }
