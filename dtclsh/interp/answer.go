@@ -30,14 +30,10 @@ type handler func(in *Interp, ctx context.Context, c *syntax.Call) (answer, erro
 
 // call runs a command. What it answers is printed, unless the script takes its value.
 func (in *Interp) call(ctx context.Context, c *syntax.Call, taken bool) (Value, error) {
-	h := handlers[c.Cmd.Name]
-	if h == nil {
-		return Value{}, notYet(c.Cmd.Name, later[c.Cmd.Name])
-	}
 	if err := in.unknownFlags(c); err != nil {
 		return Value{}, err
 	}
-	a, err := h(in, ctx, c)
+	a, err := handlers[c.Cmd.Name](in, ctx, c)
 	if err != nil {
 		return Value{}, err
 	}
@@ -45,14 +41,6 @@ func (in *Interp) call(ctx context.Context, c *syntax.Call, taken bool) (Value, 
 		in.print(a)
 	}
 	return a.value, nil
-}
-
-// notYet is the one answer of commands whose engine this version does not have.
-func notYet(what, hint string) *Error {
-	if hint == "" {
-		hint = "a later version carries it out"
-	}
-	return fail(syntax.NotThisOne, hint, "%s: not in this version", what)
 }
 
 // unknownFlags warns of options that nobody knows; with Strict they are errors.

@@ -8,9 +8,10 @@ import (
 
 	"understudy/control"
 	"understudy/dtclsh/syntax"
+	"understudy/event"
 )
 
-// LOGVIEWER: the events of the current source.
+// LOGVIEWER: the events of the current source, or of a journal in a file.
 
 const (
 	// logWait is how long the machine may keep a question for what happens next.
@@ -54,53 +55,103 @@ func (in *Interp) logFilter(c *syntax.Call) (logFilter, error) {
 }
 
 func (in *Interp) logviewer(ctx context.Context, c *syntax.Call) (answer, error) {
-	if _, given, _ := in.arg(c, "file"); given {
-		return answer{}, notYet("LOGVIEWER -f", "leave -f out: the events come from the current source")
-	}
 	f, err := in.logFilter(c)
 	if err != nil {
 		return answer{}, err
 	}
-	var reply control.Events
-	req := control.EventsRequest{}
-	if err := in.ask(ctx, "events", req, &reply); err != nil {
+	next := in.eventsOfMachine()
+	file, given, err := in.arg(c, "file")
+	if err == nil && given {
+		next, err = in.eventsOfFile(file)
+	}
+	if err != nil {
 		return answer{}, err
 	}
-	a := in.events(&reply, f)
-	if !c.Has("-c") {
+	rows, err := next(ctx, 0)
+	if err != nil {
+		return answer{}, err
+	}
+	a := in.events(rows, f)
+	if !c.Has("-c") && (given || !c.Has("-f")) {
 		return a, nil
 	}
+	return in.followEvents(ctx, a, f, next)
+}
+
+// eventSource gives what came since its last call; where it can, it waits for something.
+type eventSource func(ctx context.Context, wait time.Duration) ([]control.Event, error)
+
+// followEvents shows what happens until ctx ends.
+func (in *Interp) followEvents(ctx context.Context, a answer, f logFilter, next eventSource) (answer, error) {
 	total := int64(0)
 	for {
 		in.print(a)
 		n, _ := a.value.Int()
 		total += n
-		req = control.EventsRequest{Since: max(reply.Last, 1), WaitMS: logWait.Milliseconds()}
-		if k := len(reply.Events); k > 0 {
-			req.Since = reply.Events[k-1].Seq
-		}
 		began := time.Now()
-		reply = control.Events{Last: req.Since}
-		if err := in.ask(ctx, "events", req, &reply); err != nil {
+		rows, err := next(ctx, logWait)
+		if err != nil {
 			return answer{value: number(total)}, err
 		}
-		a = in.events(&reply, f)
-		if len(reply.Events) == 0 && time.Since(began) < logPause {
-			select {
-			case <-ctx.Done():
-				return answer{value: number(total)}, context.Cause(ctx)
-			case <-time.After(logPause):
-			}
+		a = in.events(rows, f)
+		if len(rows) > 0 || time.Since(began) >= logPause {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return answer{value: number(total)}, context.Cause(ctx)
+		case <-time.After(logPause):
 		}
 	}
 }
 
+// eventsOfMachine asks the current source: for the newest first, then for what follows.
+func (in *Interp) eventsOfMachine() eventSource {
+	req := control.EventsRequest{}
+	return func(ctx context.Context, wait time.Duration) ([]control.Event, error) {
+		req.WaitMS = wait.Milliseconds()
+		reply := control.Events{Last: req.Since}
+		if err := in.ask(ctx, "events", req, &reply); err != nil {
+			return nil, err
+		}
+		req.Since = max(reply.Last, 1)
+		if k := len(reply.Events); k > 0 {
+			req.Since = reply.Events[k-1].Seq
+		}
+		return reply.Events, nil
+	}
+}
+
+// eventsOfFile reads the journal of any machine, in a file or directory of this one.
+func (in *Interp) eventsOfFile(path string) (eventSource, error) {
+	const hint = "a file events-1.log, events-2.log ... below DATA/events of a machine, or that directory, or copies of them"
+	files, err := event.OpenFiles(path)
+	if err != nil {
+		return nil, fail(syntax.BadParameter, hint, "%v", err)
+	}
+	return func(context.Context, time.Duration) ([]control.Event, error) {
+		rows, damaged, err := files.Next()
+		if err != nil {
+			return nil, fail(syntax.BadParameter, hint, "%v", err)
+		}
+		if damaged > 0 {
+			in.warn(fmt.Sprintf("%d rows of %s are damaged and left out", damaged, path))
+		}
+		out := make([]control.Event, len(rows))
+		for i, e := range rows {
+			out[i] = control.Event{Seq: e.Seq, Time: e.Time, ID: int(e.ID), Category: e.Category, Severity: string(e.Severity), Text: e.Text,
+				Set: e.About.Set, Source: e.About.Source, Target: e.About.Target, Connection: e.About.Connection, Repeated: e.Repeated}
+		}
+		return out, nil
+	}, nil
+}
+
 // events shows rows, oldest first.
-func (in *Interp) events(reply *control.Events, f logFilter) answer {
+func (in *Interp) events(rows []control.Event, f logFilter) answer {
 	shown := []control.Event{}
 	a := answer{}
-	for i := range reply.Events {
-		e := &reply.Events[i]
+	for i := range rows {
+		e := &rows[i]
 		if !f.shows(e) {
 			continue
 		}

@@ -1,7 +1,6 @@
 package interp
 
-// handlers are the commands this version carries out. What stands neither here nor in
-// later is a hole; a test looks for it.
+// handlers carry the commands out: every one of the table, a test looks for holes.
 var handlers map[string]handler
 
 func init() { // not in the declaration: HELP reads the table
@@ -45,6 +44,3 @@ func init() { // not in the declaration: HELP reads the table
 		"WAIT": (*Interp).wait, "WRITE": (*Interp).write,
 	}
 }
-
-// later has a hint for every command that this version only parses.
-var later = map[string]string{}

@@ -71,9 +71,6 @@ func helpLines(c *syntax.Command) []string {
 	add("Returns:", returns(c))
 	add("Level:", c.Level.String())
 	add("Example:", c.Example)
-	if handlers[c.Name] == nil {
-		add("Missing:", "not in this version; "+later[c.Name])
-	}
 	return lines
 }
 

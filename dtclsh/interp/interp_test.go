@@ -245,21 +245,3 @@ func TestStoppedMirrorIsNoSuccess(t *testing.T) {
 		}
 	}
 }
-
-// TestLater: every command this version does not carry out says so, and reaches no node.
-func TestLater(t *testing.T) {
-	for i := range syntax.Commands {
-		c := &syntax.Commands[i]
-		if handlers[c.Name] != nil {
-			continue
-		}
-		n := &fakeNode{}
-		s := newShell(t, n, nil)
-		for _, v := range []string{"con", "r", "t", "set", "spare"} {
-			s.run("$" + v + " = 1")
-		}
-		if got := s.run(c.Example); !strings.Contains(got, "Error -155") || !strings.Contains(got, "Hint: ") || len(n.calls) > 0 {
-			t.Errorf("%s: %q, calls %v", c.Example, got, n.calls)
-		}
-	}
-}

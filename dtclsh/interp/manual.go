@@ -120,9 +120,6 @@ func manualCommands(b *strings.Builder) {
 		if c.Note != "" {
 			b.WriteString(c.Note + "\n\n")
 		}
-		if handlers[c.Name] == nil {
-			fmt.Fprintf(b, "**Not in this version** (answers %d): %s.\n\n", syntax.NotThisOne, later[c.Name])
-		}
 		if len(c.Aliases) > 0 {
 			fmt.Fprintf(b, "Also written: %s. ", strings.Join(c.Aliases, ", "))
 		}

@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	"control":             {"fileop", "repset", "internal/access", "internal/checked"},
 	"cmd/dtclsh":          {"dtclsh/syntax", "dtclsh/interp", "dtclsh/console", "dtclsh/tui", "control", "internal/access"},
 	"dtclsh/syntax":       {"control"},
-	"dtclsh/interp":       {"dtclsh/syntax", "control", "repset", "settings", "internal/statfile"},
+	"dtclsh/interp":       {"dtclsh/syntax", "control", "repset", "settings", "event", "internal/statfile"},
 	"dtclsh/console":      {"dtclsh/syntax", "dtclsh/interp", "control"},
 	"dtclsh/tui":          {"dtclsh/syntax", "dtclsh/interp", "dtclsh/console", "control"},
 	"capture":             {"fileop"},
