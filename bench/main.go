@@ -33,6 +33,8 @@ var rows = []struct {
 	{"blocks", "difference mirror of a large file with scattered changes, against rsync --inplace", 15 * time.Minute, blocksRow},
 	{"limited", "one small change while a mirror drains over the same limited link", 10 * time.Minute, limitedRow},
 	{"many", "many connections on one target, against one", 15 * time.Minute, manyRow},
+	{"replay", "rebuilding the past of a replica, against applying from the queue", 15 * time.Minute, replayRow},
+	{"tls", "a paired link against plain loopback, and what TLS alone costs", 10 * time.Minute, tlsRow},
 	{"capture", "capture against a plain pass-through mount", 30 * time.Minute, captureRow},
 }
 

@@ -2,7 +2,7 @@
 # Measures Understudy against rsync, lsyncd and the machine itself. As root, alone on the
 # machine: other work moves every figure.
 #   ops/bench.sh [-short] [-rounds N] [-profile DIR] [ROW ...]
-#   rows: machine latency burst rename random large small verify blocks limited many capture (all if none is named)
+#   rows: machine latency burst rename random large small verify blocks limited many replay tls capture (all if none is named)
 # Trees and queues go to a new directory below BENCH_DIR (default /var/tmp; a real disk
 # with 15 GB free). Ends what it started and unmounts what it mounted, also on failure.
 set -eu
