@@ -24,6 +24,7 @@ below 20000 are the ones the original product used.
     understudy events --follow          # and what happens next
     understudy events --since 1200 --json
     understudy status                   # what holds now: the alerts
+    dtclsh -c 'logviewer -f DIR'        # from the journal itself, also of a machine that is dead
 
 - *Info* and *Success* want nothing. A *Warning* heals itself, but look. At an *Error*
   somebody must act.
