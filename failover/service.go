@@ -39,24 +39,25 @@ const maxBeats = 2000
 // ServeBeats answers service probes, and what targets ask about leases, at address
 // (host:port) until ctx ends.
 func ServeBeats(ctx context.Context, address string, keys Keys, tenant *Tenant, signed int) error {
-	conn, err := net.ListenPacket("udp", address)
+	conn, err := listenArrivals(address, maxLease)
 	if err != nil {
 		return fmt.Errorf("answer service probes: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	defer conn.Close()
-	return answerBeats(conn, keys, tenant, signed)
+	answerBeats(conn, keys, tenant, signed)
+	return nil
 }
 
-func answerBeats(conn net.PacketConn, keys Keys, tenant *Tenant, signed int) error {
-	buf := make([]byte, maxLease)
+// answerBeats answers until conn is closed.
+func answerBeats(conn *arrivals, keys Keys, tenant *Tenant, signed int) {
 	var second int64
 	count := 0
 	for {
-		n, from, err := conn.ReadFrom(buf)
+		r, err := conn.next()
 		if errors.Is(err, net.ErrClosed) {
-			return nil
+			return
 		}
 		if now := time.Now().Unix(); now != second {
 			second, count = now, 0
@@ -64,18 +65,17 @@ func answerBeats(conn net.PacketConn, keys Keys, tenant *Tenant, signed int) err
 		if count++; err != nil || count > maxBeats {
 			continue
 		}
-		if at, ok := from.(*net.UDPAddr); ok && tenant != nil && n >= 8 && string(buf[:8]) == leaseAsk {
-			ip, _ := netip.AddrFromSlice(at.IP)
-			if msg := tenant.Answer(buf[:n], ip); msg != nil {
-				_, _ = conn.WriteTo(msg, from) // the next ask asks again
+		if tenant != nil && len(r.msg) >= 8 && string(r.msg[:8]) == leaseAsk {
+			if msg := tenant.Answer(r.msg, r.from.Addr()); msg != nil {
+				conn.answer(r, msg)
 			}
 			continue
 		}
-		if n != beatHead+signed || string(buf[:8]) != beatAsk {
+		if len(r.msg) != beatHead+signed || string(r.msg[:8]) != beatAsk {
 			continue
 		}
-		msg := append([]byte(beatAnswer), buf[8:beatHead]...)
-		_, _ = conn.WriteTo(append(msg, keys.Sign(msg)...), from) // the next request asks again
+		msg := append([]byte(beatAnswer), r.msg[8:beatHead]...)
+		conn.answer(r, append(msg, keys.Sign(msg)...))
 	}
 }
 
