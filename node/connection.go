@@ -339,8 +339,15 @@ func (c *Connection) store(change func(*storedConnection)) {
 	}
 }
 
-// settle waits until everything captured before the call is applied on the target.
+// settle waits until everything captured before the call is applied on the target. While
+// the target is away, or came back and was not asked what it lost, nothing it said before
+// counts.
 func (c *Connection) settle(ctx context.Context) error {
+	return c.reported(ctx, (*session).joinedNow)
+}
+
+// reported is settle, going by the reports that present lets count.
+func (c *Connection) reported(ctx context.Context, present func(*session) bool) error {
 	if p := c.waitsFor(); p != parkNot {
 		return control.Errorf(control.Refused, p.way(c.ID), "connection %d waits: %s", c.ID, p)
 	}
@@ -357,10 +364,10 @@ func (c *Connection) settle(ctx context.Context) error {
 	seq, k := s.journal.Last()
 	err := c.await(ctx, func() bool {
 		a := s.lastAck()
-		return c.current() != s || a.Applied >= seq && a.MirrorApplied >= k && s.mirrorIdle() && s.mirrorArrived(a) && !s.waits(a)
+		return c.current() != s || present(s) && a.Applied >= seq && a.MirrorApplied >= k && s.mirrorIdle() && s.mirrorArrived(a) && !s.waits(a)
 	})
 	if err == nil && c.current() != s {
-		return c.settle(ctx) // a new session heals what this one lost
+		return c.reported(ctx, present) // a new session heals what this one lost
 	}
 	return c.whyNot(err)
 }

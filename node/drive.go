@@ -8,6 +8,7 @@ import (
 	"understudy/capture"
 	"understudy/control"
 	"understudy/event"
+	"understudy/fileop"
 	"understudy/mirror"
 )
 
@@ -112,16 +113,16 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 }
 
 // lostMirror ends what is being mirrored, because records may be lost on the way, and
-// has everything compared again.
-func (s *session) lostMirror() {
+// has everything compared again. applied is what the target has of the mirror's records; if
+// that is all of them and none are being made, nothing was under way.
+func (s *session) lostMirror(applied fileop.Seq) {
 	busy := !s.mirror.Idle()
-	_, last := s.journal.Last()
-	if !busy && last == s.lastAck().MirrorApplied {
-		return // nothing was under way
+	if _, last := s.journal.Last(); !busy && last <= applied {
+		return
 	}
-	s.mirror.Aborted()
+	ended := s.mirror.Aborted()
 	s.requests.end()
-	if !busy { // whoever runs one begins a new one
+	if ended { // else whoever runs it begins a new one
 		s.heal()
 	}
 }

@@ -54,6 +54,23 @@ func (f feed) NextMirror(ctx context.Context) (fileop.Frame, error) {
 	}
 }
 
+// joinedAgain notes that the source joined, which counts mirror records up to k as lost
+// where they are not applied. From here on reports are no good to who does not know of it.
+func (r *replica) joinedAgain(k fileop.Seq) {
+	r.mu.Lock()
+	r.joins++
+	r.mirrorAtJoin = r.app.Position().MirrorApplied
+	r.mu.Unlock()
+	r.abortMirror(k)
+	r.poke()
+}
+
+func (r *replica) joinReply() joinReply {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return joinReply{Session: r.session, MirrorApplied: uint64(r.mirrorAtJoin), Joins: r.joins, Since: r.info.Since}
+}
+
 // abortMirror says that mirror records up to k may be lost: the applier must not wait.
 func (r *replica) abortMirror(k fileop.Seq) {
 	if k > r.app.Position().MirrorApplied {

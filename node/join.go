@@ -51,7 +51,7 @@ func (n *Node) handleJoin(ctx context.Context, data []byte) ([]byte, error) {
 		n.events.Raise(event.SourceRefused, event.About{Source: clip(req.Info.Source), Set: clip(req.Info.Set)}, clip(req.Info.Source), err)
 		reply = joinReply{Code: string(ce.Code), Msg: ce.Msg, Hint: ce.Hint}
 	} else {
-		reply = joinReply{Session: r.session, MirrorApplied: r.mirrorAtJoin.Load(), Since: r.info.Since}
+		reply = r.joinReply()
 	}
 	return json.Marshal(reply)
 }
@@ -94,8 +94,7 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		if why := old.brokenBy(); why != "" {
 			return nil, control.Errorf(control.NotReady, "", "the queue of this epoch cannot go on: %s", why)
 		}
-		old.mirrorAtJoin.Store(uint64(old.app.Position().MirrorApplied))
-		old.abortMirror(req.AbortTo)
+		old.joinedAgain(req.AbortTo)
 		return old, nil
 	}
 	if err := n.dropRestores(ctx, &req.Info); err != nil {

@@ -55,10 +55,13 @@ type joinReply struct {
 	// MirrorApplied is the last mirror record applied; what was sent after it and before
 	// the link broke may be lost.
 	MirrorApplied uint64 `json:"mirror_applied"`
-	Since         int64  `json:"since,omitempty"` // joinInfo.Since
-	Code          string `json:"code,omitempty"`
-	Msg           string `json:"msg,omitempty"`
-	Hint          string `json:"hint,omitempty"`
+	// Joins counts the times this half was joined again. Reports carry it: with each
+	// join mirror records may have been given up, which then count as applied.
+	Joins uint64 `json:"joins,omitempty"`
+	Since int64  `json:"since,omitempty"` // joinInfo.Since
+	Code  string `json:"code,omitempty"`
+	Msg   string `json:"msg,omitempty"`
+	Hint  string `json:"hint,omitempty"`
 }
 
 // leaveRequest ends a connection; the replica's files stay.
@@ -72,6 +75,7 @@ type leaveRequest struct {
 type ack struct {
 	Session       string       `json:"session"`
 	Epoch         fileop.Epoch `json:"epoch"`
+	Joins         uint64       `json:"joins,omitempty"` // as in joinReply
 	Applied       fileop.Seq   `json:"applied"`
 	DurableFrame  uint64       `json:"durable_frame"`
 	DurableOp     fileop.Seq   `json:"durable_op"` // last of that frame

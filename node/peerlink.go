@@ -15,9 +15,11 @@ import (
 	"understudy/stream"
 )
 
-// join asks the target for its half of the connection.
+// join asks the target for its half of the connection. What the target gave up with it is
+// made good before its reports count again.
 func (s *session) join() error {
 	c := s.c
+	rejoin := s.journal != nil
 	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch, Restore: c.cfg.Restore != nil, History: c.cfg.History}
 	for i, p := range c.pairs {
 		e, err := s.captures[i].tree.Lookup(relative(s.captures[i].dir, p.From))
@@ -27,7 +29,7 @@ func (s *session) join() error {
 		info.Roots = append(info.Roots, joinRoot{Tree: uint32(i), Obj: e.Obj, From: p.From, Path: p.To})
 	}
 	req := joinRequest{Version: peerVersion, Target: c.cfg.Target, Info: info, Adopt: c.cfg.Adopt}
-	if s.journal != nil {
+	if rejoin {
 		_, req.AbortTo = s.journal.Last()
 	}
 	raw, err := json.Marshal(req)
@@ -45,19 +47,37 @@ func (s *session) join() error {
 	if reply.Msg != "" {
 		return &control.Error{Code: control.Code(reply.Code), Msg: c.cfg.Target + " refuses: " + reply.Msg, Hint: reply.Hint}
 	}
+	if rejoin && (s.joinedBefore() || !s.givenUp) {
+		s.lostMirror(s.hasApplied(&reply))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.peer != reply.Session { // it counts from its start, and may have to apply again
 		s.ack.MirrorLost, s.ack.Applied, s.ack.Usable, s.ack.Remirror = 0, 0, false, false
 	}
 	s.ack.MirrorApplied = fileop.Seq(reply.MirrorApplied) // our last report may be older
-	s.peer, s.since = reply.Session, reply.Since
+	s.peer, s.joins, s.told, s.since = reply.Session, reply.Joins, reply.Joins, reply.Since
 	if s.roots == nil {
 		for _, r := range info.Roots {
 			s.roots = append(s.roots, r.Obj)
 		}
 	}
 	return nil
+}
+
+// hasApplied is the last mirror record that the target surely has applied. If a join was not
+// heard of, what it gave up counts as applied, and nobody knows how much that is.
+func (s *session) hasApplied(reply *joinReply) fileop.Seq {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.joins
+	if s.peer != reply.Session {
+		known = 0
+	}
+	if reply.Joins > known+1 {
+		return 0
+	}
+	return fileop.Seq(reply.MirrorApplied)
 }
 
 // watchLink tells the mirror when records under way may be lost, and joins again when
@@ -67,7 +87,7 @@ func (s *session) watchLink(ctx context.Context) error {
 	for {
 		changed := s.link.Changed()
 		up, now := s.link.Up(), s.link.Generation()
-		if up && now != gen {
+		if up && (now != gen || s.isOutdated()) {
 			if err := s.join(); err != nil {
 				if refused := new(control.Error); errors.As(err, &refused) {
 					return err
@@ -75,9 +95,6 @@ func (s *session) watchLink(ctx context.Context) error {
 				s.c.note(err)
 				changed = closeAfter(ctx, s.c.n.conf().NetworkRetry)
 			} else {
-				if gen != 0 || !s.givenUp {
-					s.lostMirror()
-				}
 				gen = now
 				s.setJoined(gen)
 				s.c.note(nil)
@@ -88,8 +105,17 @@ func (s *session) watchLink(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-s.outdated:
 		}
 	}
+}
+
+// isOutdated reports whether the target's half was joined since it was by this session: a
+// request that was given up came late.
+func (s *session) isOutdated() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told > s.joins
 }
 
 // closeAfter returns a channel that is closed after d, or when ctx ends.
@@ -118,7 +144,11 @@ func (s *session) onAck(data []byte) {
 		return
 	}
 	s.mu.Lock()
-	if a.Epoch != s.epoch || a.Session != s.peer {
+	if a.Epoch != s.epoch || a.Session != s.peer || a.Joins != s.joins {
+		if a.Session == s.peer && a.Joins > s.joins { // the answer is under way, or was to a request given up before
+			s.told = a.Joins
+			signalOn(s.outdated)
+		}
 		s.mu.Unlock()
 		return
 	}
@@ -126,7 +156,7 @@ func (s *session) onAck(data []byte) {
 	s.ack = a
 	s.mu.Unlock()
 	if lost {
-		s.lostMirror()
+		s.lostMirror(a.MirrorApplied)
 	}
 	s.reported(a)
 	s.remirror(a)

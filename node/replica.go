@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 
 	"understudy/applier"
 	"understudy/control"
@@ -33,14 +32,15 @@ type replica struct {
 	// report: something to report now; position: something that may wait for ackEvery.
 	report, position chan struct{}
 
-	mirrorAtJoin atomic.Uint64 // mirror records applied when the source joined last
-
-	mu      sync.Mutex // guards what follows
-	broken  string
-	lastErr string
-	paused  bool
-	alert   event.ID // what holds up the applier; 0: nothing
-	task    string   // job of the task command that runs now; "": none
+	mu    sync.Mutex // guards what follows
+	joins uint64     // times the source joined; the one that opened it is 0
+	// mirrorAtJoin is the last mirror record applied before the source joined last.
+	mirrorAtJoin fileop.Seq
+	broken       string
+	lastErr      string
+	paused       bool
+	alert        event.ID // what holds up the applier; 0: nothing
+	task         string   // job of the task command that runs now; "": none
 
 	queueUsed, queueLimit int64 // bytes of the queue, as of the last second
 }

@@ -155,6 +155,7 @@ func (r *replica) ack() ack {
 	st, whenPaused := r.app.Stats(), r.pausedWord()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	a.Joins = r.joins // behind the position: what a join gave up is never shown under the number before it
 	a.Broken, a.Err, a.Alert = r.broken, r.lastErr, r.alert
 	a.State = replicaState(p, st, r.broken != "", r.paused)
 	if a.State == "Paused" {

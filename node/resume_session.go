@@ -71,7 +71,7 @@ func (n *Node) resumeSession(name, key string) (*Connection, error) {
 // its last operation, and with a mirror only if the moment was not quiet.
 func (c *Connection) resume(ctx context.Context, t *stream.Tail) (_ *session, err error) {
 	quiet, d := t.State()
-	s := &session{c: c, epoch: t.Epoch(), orders: newOrders(false), began: lately(), givenUp: !quiet}
+	s := &session{c: c, epoch: t.Epoch(), orders: newOrders(false), began: lately(), givenUp: !quiet, outdated: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -152,10 +152,21 @@ func (n *Node) resumes(q stream.Stored) bool {
 // joined waits until the target has agreed to go on.
 func (s *session) joined(ctx context.Context) {
 	_ = s.c.await(ctx, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.joinedAt != 0
+		return s.joinedBefore()
 	})
+}
+
+func (s *session) joinedBefore() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.joinedAt != 0
+}
+
+// joinedNow reports whether the target's reports tell of its present state: no join is due.
+func (s *session) joinedNow() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link.Up() && s.joinedAt == s.link.Generation() && s.told <= s.joins
 }
 
 func (s *session) setJoined(gen uint64) {

@@ -44,11 +44,14 @@ type session struct {
 
 	mu       sync.Mutex // guards what follows
 	ack      ack
-	peer     string // the target's session; a new one lost the mirror records under way
-	mirrErr  error  // of the last mirror
-	mirrored *end   // of the last mirror that ended well; nil: none, or the last one did not
-	joinedAt uint64 // the link's generation when the target was asked last; 0: not yet
-	again    retry  // of mirrors the target asks for
+	peer     string        // the target's session; a new one lost the mirror records under way
+	joins    uint64        // joinReply.Joins
+	told     uint64        // the most a report of peer said of them
+	outdated chan struct{} // told passed joins
+	mirrErr  error         // of the last mirror
+	mirrored *end          // of the last mirror that ended well; nil: none, or the last one did not
+	joinedAt uint64        // the link's generation when the target was asked last; 0: not yet
+	again    retry         // of mirrors the target asks for
 	linkDown bool
 	roots    []fileop.ObjID // the set's root directories when the target was joined first
 	since    int64          // joinReply.Since
@@ -67,7 +70,7 @@ func newEpoch() fileop.Epoch {
 // must be reachable: what happens before is covered by the mirror that begins the
 // session, so nothing has to be queued for it.
 func (c *Connection) open(ctx context.Context) (_ *session, err error) {
-	s := &session{c: c, epoch: newEpoch(), orders: newOrders(true), wasEmpty: c.takeFresh(), began: lately()}
+	s := &session{c: c, epoch: newEpoch(), orders: newOrders(true), wasEmpty: c.takeFresh(), began: lately(), outdated: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -258,8 +261,8 @@ func (s *session) endedWell() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
-	at := time.Now().Add(-time.Second) // the coarse clock of file times
-	if err := s.c.settle(ctx); err != nil {
+	at := time.Now().Add(-time.Second)                                             // the coarse clock of file times
+	if err := s.c.reported(ctx, func(*session) bool { return true }); err != nil { // what a target that is away said last
 		s.c.log.Warn("node stops with operations not applied; everything will be compared", "err", err)
 		return
 	}
