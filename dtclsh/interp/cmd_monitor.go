@@ -295,16 +295,20 @@ func (in *Interp) monitorScriptAdd(ctx context.Context, c *syntax.Call) (answer,
 	if err != nil {
 		return answer{}, err
 	}
-	args, _, err := in.arg(c, "args")
-	if err != nil {
-		return answer{}, err
+	var args []string
+	for _, v := range append(c.Args("args"), c.Args("more_args")...) {
+		word, err := in.textOf(v)
+		if err != nil {
+			return answer{}, err
+		}
+		args = append(args, strings.Fields(word)...)
 	}
 	kind := scriptType(c)
 	return in.editMonitor(ctx, c, func(m *control.MonitorConfig) error {
 		if m.Scripts == nil {
 			m.Scripts = map[string]control.MonitorScript{}
 		}
-		m.Scripts[kind] = control.MonitorScript{Path: path, Args: strings.Fields(args), Wait: c.Has("DELAY") || kind == "fence"}
+		m.Scripts[kind] = control.MonitorScript{Path: path, Args: args, Wait: c.Has("DELAY") || kind == "fence"}
 		return nil
 	})
 }

@@ -93,7 +93,11 @@ func (in *Interp) statSink(c *syntax.Call) (*statSink, error) {
 	if s.record, _, err = in.arg(c, "to_file"); err != nil {
 		return nil, err
 	}
-	for _, v := range c.Args("address") {
+	more := c.Args("more_addresses")
+	if _, given := c.Arg("address"); !given && len(more) > 0 {
+		return nil, fail(syntax.BadParameter, "-IP, and addresses or names divided by commas", "%q is no option of DTSTAT", more[0].Text)
+	}
+	for _, v := range append(c.Args("address"), more...) {
 		word, err := in.textOf(v)
 		if err != nil {
 			return nil, err

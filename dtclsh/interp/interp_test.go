@@ -150,6 +150,7 @@ func TestLanguage(t *testing.T) {
 func TestConnectFlags(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{`connect p to o map /a to /b, map /c to /d`, `{"set":"p","rules":[],"target":"o","address":"","map":{"/a":"/b","/c":"/d"}}`},
+		{`connect p to o map /a to /b, "/c" to "/d" nomirror`, `{"set":"p","rules":[],"target":"o","address":"","map":{"/a":"/b","/c":"/d"},"mirror":"none"}`},
 		{`connect p to o mirror different, checksum`, `{"set":"p","rules":[],"target":"o","address":"","adopt":true,"mirror":"diff","checksum":true}`},
 		{`connect p to o map base /x clean replicate`, `{"set":"p","rules":[],"target":"o","address":"","base":"/x"}`},
 		{`connect p to o newer, orphans`, `"adopt":true,"mirror":"diff","newer":true,"orphans":true}`},

@@ -7,7 +7,7 @@ const (
 	mapFlags    = "MAP EXACT | MAP BASE <base:path> | MAP <from:path> TO <to:path> | NOMAP"
 	unit        = "[MILLISECONDS | SECONDS | MINUTES | HOURS | DAYS]"
 	timeUnit    = "(MINUTES | HOURS | DAYS | SECONDS | WEEKS)"
-	connectTail = "{" + mapFlags + " | MIRROR | NOMIRROR | CLEAN | DIFFERENT | NEWER | CHECKSUM | REPLICATE | REPLICATION" +
+	connectTail = "{" + mapFlags + " | <from:path> TO <to:path> | MIRROR | NOMIRROR | CLEAN | DIFFERENT | NEWER | CHECKSUM | REPLICATE | REPLICATION" +
 		" | NOREPLICATE | NOREPLICATION | ORPHANS | NOORPHANS | <flag:flag>}"
 	conIsNew = "the number of the connection"
 )
@@ -32,7 +32,7 @@ var Commands = []Command{
 		Returns: conIsNew, Codes: map[control.Code]Code{control.NotFound: NoSet, control.Exists: ConExists, control.Refused: CannotConnect, control.NotReady: CannotConnect}, Example: `$t = connect payroll to tdu "trial.sts"`},
 	{Name: "DISCONNECT", Forms: []string{"DISCONNECT <con:cons>"}, Level: control.Admin,
 		Help: "end a connection; what waits in its queue is dropped, the replica stays", Example: "disconnect $con"},
-	{Name: "DTSTAT", Forms: []string{"DTSTAT {-p | -i <interval:num> | -t <to_file:path> | -f <from_file:path> | -s <connections_file:path> | -st <targets_file:path> | -IP <address> | -START <start_date:date> <start_time:time> | -STOP <stop_date:date> <stop_time:time> | -SERVER <server:machine> <port:num>}"},
+	{Name: "DTSTAT", Forms: []string{"DTSTAT {-p | -i <interval:num> | -t <to_file:path> | -f <from_file:path> | -s <connections_file:path> | -st <targets_file:path> | -IP <address> | <more_addresses> | -START <start_date:date> <start_time:time> | -STOP <stop_date:date> <stop_time:time> | -SERVER <server:machine> <port:num>}"},
 		Level: control.Monitor, Help: "show, record or convert the figures of a machine",
 		Note:    "Without -i once, with it every so many seconds until Ctrl-C. -p shows nothing; -t records what is shown, -f reads such a file or the one of STATSLOG; -s and -st write connections and targets as comma-separated text. -IP keeps the peers with these names or addresses. With --json every snapshot is one line. docs/operate/statistics.md explains the figures.",
 		Returns: "how many snapshots", Example: "dtstat -f statistic.sts -s conns.csv"},
@@ -98,7 +98,7 @@ var Commands = []Command{
 	{Name: "MONITOR OPTION", Forms: []string{"MONITOR OPTION {MOVENAME | NOMOVENAME | MOVEADDRESSES | NOMOVEADDRESSES | MOVESHARES | NOMOVESHARES | AUTO | MANUAL | INTERVENTION | NOINTERVENTION | ALLIP | ONEIP | APPLYQUEUE | SKIPQUEUE | LEASE | NOLEASE | WITNESS = <witness> | NOWITNESS} [<monitor:monitor>]"}, Level: control.Admin,
 		Codes: monitorCodes, Help: "choose what moves at failover, and when", Example: "monitor option moveaddresses nomovename"},
 	{Name: "MONITOR REMOVE", Forms: []string{"MONITOR REMOVE <address> [FROM <monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "stop watching an address", Example: "monitor remove 198.51.100.10"},
-	{Name: "MONITOR SCRIPT ADD", Forms: []string{"MONITOR SCRIPT ADD (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK | FENCE) = <script:path> {ARGS = <args> | DELAY | NODELAY | TO <monitor:monitor>}"}, Level: control.Admin,
+	{Name: "MONITOR SCRIPT ADD", Forms: []string{"MONITOR SCRIPT ADD (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK | FENCE) = <script:path> {ARGS = <args> | DELAY | NODELAY | TO <monitor:monitor> | <more_args>}"}, Level: control.Admin,
 		Codes: monitorCodes, Help: "run a script at a step of failover or failback", Example: `monitor script add postfailover = "/opt/ha/up.sh" delay`},
 	{Name: "MONITOR SCRIPT REMOVE", Forms: []string{"MONITOR SCRIPT REMOVE (PREFAILOVER | POSTFAILOVER | PREFAILBACK | POSTFAILBACK | FENCE) [FROM <monitor:monitor>]"}, Level: control.Admin,
 		Codes: monitorCodes, Help: "run no script at that step", Example: "monitor script remove postfailover"},
