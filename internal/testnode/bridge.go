@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Bridge is a segment: hosts in namespaces of their own, each joined to one switch by a
@@ -70,6 +71,14 @@ func (b *Bridge) Revive(i int) {
 func (b *Bridge) Cut(i int) {
 	b.t.Helper()
 	b.hub.Run(b.t, "nft", fmt.Sprintf("add rule bridge p%d cut iifname %s drop; add rule bridge p%d cut oifname %s drop", i, port(i), i, port(i)))
+}
+
+// CutFor is a Cut that the kernel undoes after d, however busy the machine is.
+func (b *Bridge) CutFor(i int, d time.Duration) {
+	b.t.Helper()
+	b.hub.Run(b.t, "nft", fmt.Sprintf("add set bridge p%[1]d gone { type ifname; flags timeout; }; flush set bridge p%[1]d gone; "+
+		"add rule bridge p%[1]d cut iifname @gone drop; add rule bridge p%[1]d cut oifname @gone drop; "+
+		"add element bridge p%[1]d gone { %[2]s timeout %[3]dms }", i, port(i), d.Milliseconds()))
 }
 
 // Lose has the switch drop so many of a hundred packets from a host and to it.

@@ -24,7 +24,7 @@ var stretches = []bad{
 		s.b.Mend(hostSource)
 	}},
 	{"cable silent", func(s *stage, watch func(time.Duration)) {
-		s.b.Cut(hostSource)
+		s.b.CutFor(hostSource, 2500*time.Millisecond)
 		watch(2500 * time.Millisecond)
 		s.b.Mend(hostSource)
 		watch(1500 * time.Millisecond)
@@ -39,11 +39,15 @@ var stretches = []bad{
 	}},
 }
 
-// halted stops a daemon for a while, as a machine that is too busy.
+// halted stops a daemon for a while, as a machine that is too busy. It ends on time, also
+// when a look takes long.
 func (s *stage) halted(m *machine, d time.Duration, watch func(time.Duration)) {
 	s.t.Helper()
+	goOn := func() { _ = syscall.Kill(m.d.PID(), syscall.SIGCONT) }
 	must(s.t, syscall.Kill(m.d.PID(), syscall.SIGSTOP))
-	defer func() { _ = syscall.Kill(m.d.PID(), syscall.SIGCONT) }()
+	timer := time.AfterFunc(d, goOn)
+	defer goOn()
+	defer timer.Stop()
 	watch(d)
 }
 
