@@ -85,7 +85,7 @@ var Commands = []Command{
 	{Name: "MIRROR START", Forms: []string{"MIRROR START <con:cons> {CLEAN | DIFFERENT | NEWER | CHECKSUM | ORPHANS}"}, Level: control.Admin,
 		Help: "start a mirror: everything, or with DIFFERENT what differs", Note: "NEWER and CHECKSUM mean a difference mirror. ORPHANS removes or sets aside what only the target has once the mirror has ended, as ORPHANS START does; WAITONMIRROR waits for that, too.", Example: "mirror start $con different, checksum"},
 	{Name: "MIRROR STOP", Forms: []string{"MIRROR STOP <con:cons>"}, Level: control.Admin, Help: "abandon a mirror; a later one begins anew", Example: "mirror stop 2"},
-	{Name: "MONITOR ADD", Forms: []string{"MONITOR ADD <address> {TO <monitor:monitor> | INTERVAL = <interval:num> | TIMEOUT = <timeout:num> | MISSED = <missed:num> | PING | SERVICE | BOTH | TAKE | NOTAKE | NOWATCH}"}, Level: control.Admin,
+	{Name: "MONITOR ADD", Forms: []string{"MONITOR ADD <address> {TO <monitor:monitor> | INTERVAL = <interval:seconds> | TIMEOUT = <timeout:seconds> | MISSED = <missed:num> | PING | SERVICE | BOTH | TAKE | NOTAKE | NOWATCH}"}, Level: control.Admin,
 		Codes: monitorCodes, Help: "watch an address of the source, and take it over at failover",
 		Note: "Seconds may have fractions. SERVICE asks the source's daemon, PING its kernel; with BOTH either answer counts. NOTAKE only watches, NOWATCH only takes over.", Example: "monitor add 198.51.100.10 interval = 5 missed = 4"},
 	{Name: "MONITOR CLEAR", Forms: []string{"MONITOR CLEAR [<monitor:monitor>]"}, Level: control.Admin, Codes: monitorCodes, Help: "forget what a monitor is configured to do", Example: "monitor clear nova"},

@@ -2,6 +2,7 @@ package syntax
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -309,6 +310,7 @@ var kinds = map[string]struct {
 	"con":      {"a connection number", BadParameter, constant(isNumber)},
 	"cons":     {"a connection number or *", BadParameter, constant(func(s string) bool { return s == "*" || isNumber(s) })},
 	"num":      {"a number", BadParameter, constant(isNumber)},
+	"seconds":  {"a number of seconds", BadParameter, constant(isSeconds)},
 	"date":     {"a date mm/dd/yy", BadDate, constant(isDate)},
 	"time":     {"a time hh:mm", BadTime, constant(isTime)},
 	"var":      {"a variable", 0, func(v Value) bool { return v.Kind == Variable }},
@@ -329,6 +331,12 @@ func constant(ok func(string) bool) func(Value) bool {
 func isNumber(s string) bool {
 	_, err := strconv.ParseInt(strings.TrimPrefix(s, "+"), 10, 64)
 	return err == nil
+}
+
+// isSeconds accepts fractions.
+func isSeconds(s string) bool {
+	f, err := strconv.ParseFloat(s, 64)
+	return err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
 }
 
 // isFlag accepts words of letters, so that a forgotten quotation mark is no option.

@@ -53,6 +53,7 @@ func TestPrint(t *testing.T) {
 		{`dtstat -f statistic.sts -s conns.csv`, `DTSTAT -f statistic.sts -s conns.csv`},
 		{`write "a" $b 5 12:30, 03/31/08`, `WRITE "a" $b 5 12:30, 03/31/08`},
 		{`wait 5 seconds`, `WAIT 5 SECONDS`},
+		{`monitor add 198.51.100.10 interval = 0.2 missed=5`, `MONITOR ADD 198.51.100.10 INTERVAL = 0.2 MISSED = 5`},
 		{`?`, `HELP`},
 		{`help repset save`, `HELP repset save`},
 		{`$a = 1 + 2 * 3`, `$a = 1 + 2 * 3`},
