@@ -114,6 +114,32 @@ func TestTargetQueueStopsBeforeTheDisk(t *testing.T) {
 	eventually(t, "the transmitter to be at work", func() bool { return !p.tx.Stats().TargetFull })
 }
 
+// TestTrimOnAFullDisk: others filled the disk to its last byte. A queue is not trimmed then,
+// which would end in a server that answers nobody any more; with room again it is.
+func TestTrimOnAFullDisk(t *testing.T) {
+	dir := smallDisk(t, "96m")
+	s := startServer(t, ServerConfig{StoreDir: dir})
+	j := openJournal(t, s, JournalConfig{MaxBytes: 1 << 30})
+	goRun(t, j.Run)
+	for n := 1; n <= 1000; n++ { // a frame each, over several blocks
+		put(t, j, n, n, 20_000)
+		must(t, j.Sync(testCtx(t)))
+	}
+	free := fill(t, dir, 0)
+	for _, keep := range []uint64{150, 300, 450} {
+		if err := j.st.purge(testCtx(t), keep); !errors.Is(err, ErrFull) {
+			t.Fatalf("trimmed to frame %d without room: %v", keep, err)
+		}
+	}
+	if _, _, err := j.st.readLast(testCtx(t)); err != nil {
+		t.Fatalf("the store does not answer: %v", err)
+	}
+	free()
+	must(t, j.st.purge(testCtx(t), 600))
+	put(t, j, 1001, 1010, 20_000)
+	must(t, j.Sync(testCtx(t)))
+}
+
 // TestStoreThatMetAFullDiskIsRestarted: the guard is off and the disk really full. The
 // stream is dead then; the server restarts its store in the process, everything that was
 // open on it fails, and after there is room again new epochs work, of this connection

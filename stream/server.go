@@ -30,6 +30,8 @@ const (
 	// a stream that met a full disk answers nothing until the server restarts.
 	minFreeMax  = 1 << 30
 	minFreePart = 20 // a twentieth of the file system
+	// minFreeLeast stays free in any case, so that queues can always be trimmed (trimRoom).
+	minFreeLeast = 2 * trimRoom
 )
 
 // ServerConfig says how the embedded node runs.
@@ -40,7 +42,7 @@ type ServerConfig struct {
 	Keys     *access.Keyring // who this machine is, and whom it knows; required with Listen
 	Admit    Admit           // who may come in; nil: paired machines
 	MaxStore int64           // bytes all queues together may take; 0: only the disk limits them
-	MinFree  int64           // free bytes of disk below which queues count as full; 0: 1 GiB, or 5 % of a small disk
+	MinFree  int64           // free bytes of disk below which queues count as full, at least 8 MiB; 0: 1 GiB, or 5 % of a small disk
 	Strict   bool            // sync every frame before it counts as stored
 	Cluster  ClusterConfig   // keeps the queues; the zero value: this machine does
 }
@@ -82,6 +84,7 @@ func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
 		}
 		s.cfg.MinFree = min(minFreeMax, total/minFreePart)
 	}
+	s.cfg.MinFree = max(s.cfg.MinFree, minFreeLeast)
 	if s.lock, err = lockDir(cfg.StoreDir); err != nil {
 		return nil, err
 	}

@@ -194,11 +194,33 @@ func (st *store) purge(ctx context.Context, keep uint64) error {
 	if keep <= st.purged {
 		return nil
 	}
+	if err := st.roomToTrim(); err != nil {
+		return fmt.Errorf("trim queue %s to frame %d: %w", st.name, keep, err)
+	}
 	if err := st.stream.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
 		return fmt.Errorf("trim queue %s to frame %d: %w", st.name, keep, storeError(err))
 	}
 	st.purged, st.lastPurge = keep, time.Now()
 	return nil
+}
+
+// trimRoom is what has to be free on the disk of a queue that is trimmed. Of a block that
+// is trimmed in part the server notes each frame that goes, some 30 bytes, at the queue's
+// end. If the disk has no room for that, it waits for a lock that it holds itself
+// (nats-server 2.15.2, fileStore.compactLocked and rebuildState), and with it every other
+// request until the process ends.
+const trimRoom = 4 << 20
+
+// roomToTrim is ErrFull when the queue must not be trimmed now.
+func (st *store) roomToTrim() error {
+	if st.remote {
+		return nil
+	}
+	_, free, err := diskSpace(st.srv.cfg.StoreDir)
+	if err == nil && free < trimRoom {
+		err = fmt.Errorf("%w: %d bytes free on the disk of %s, trimming takes %d", ErrFull, free, st.srv.cfg.StoreDir, trimRoom)
+	}
+	return err
 }
 
 func (st *store) purgedTo() uint64 {
