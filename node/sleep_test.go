@@ -60,7 +60,7 @@ func (r *rig) asleep(before [2]level) {
 		var now level
 		var st control.Status
 		ok := within(sleepWithin-time.Since(began), func() bool {
-			now = m.level()
+			now, st = m.level(), control.Status{}                   // decoding leaves what an answer leaves out
 			if err := m.ask("status", nothing{}, &st); err != nil { // its messaging server restarts
 				m.closeControl()
 				return false
