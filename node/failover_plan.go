@@ -142,7 +142,10 @@ func (n *Node) reverseSet(ctx context.Context, r control.FailoverRequest, info *
 	if err != nil {
 		return 0, err
 	}
-	c := control.ConnectRequest{Set: info.Set, Rules: rules, Target: info.Source, Address: r.Address, Map: map[string]string{}, Adopt: true, Mirror: "diff"}
+	c := control.ConnectRequest{Set: info.Set, Rules: rules, Target: info.Source, Map: map[string]string{}, Adopt: true, Mirror: "diff"}
+	if r.Address != "" { // else where the machine is known to be
+		c.Address = withPort(r.Address)
+	}
 	for _, root := range info.Roots {
 		c.Map[root.Path] = root.From
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 
 	"understudy/control"
@@ -11,6 +12,9 @@ import (
 )
 
 // Logins: one session a machine, of which the last login counts.
+
+// defaultPort is where an address without a port is.
+const defaultPort = "6320"
 
 // levelNames are what a login says, and its value (spec dtcl 1.10).
 var levelNames = map[string]struct {
@@ -108,8 +112,8 @@ func (in *Interp) address(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("machines known at home: %w", err)
 	}
 	for _, m := range list.Machines {
-		if strings.EqualFold(m.Name, name) {
-			return m.Address, nil
+		if strings.EqualFold(m.Name, name) || m.Address == net.JoinHostPort(strings.Trim(name, "[]"), defaultPort) {
+			return m.Address, nil // one session, whether its name is said or its address
 		}
 	}
 	return name, nil
