@@ -137,6 +137,9 @@ func dialError(address string, err, refused error) error {
 	if _, why, ok := strings.Cut(err.Error(), refusal); ok {
 		return Errorf(Denied, "check user, password and groups; see docs/operate/access.md", "%s refuses: %s", address, strings.TrimPrefix(why, ": "))
 	}
+	if errors.Is(err, nats.ErrNoServers) {
+		return Errorf(Unreachable, "does its daemon run, and is the address right?", "connect to %s: no answer", address)
+	}
 	return Errorf(Unreachable, "is the daemon running?", "connect to %s: %v", address, err)
 }
 

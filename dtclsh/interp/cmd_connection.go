@@ -1,6 +1,7 @@
 package interp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -196,7 +197,8 @@ func (in *Interp) testcon(ctx context.Context, c *syntax.Call) (answer, error) {
 	}
 	return in.each(ctx, c, func(con control.Connection) error {
 		if con.TargetState == "Unreachable" {
-			return fail(syntax.NoAnswer, "", "target %s of connection %d does not answer: %s", con.Target, con.ID, con.LastError)
+			why := cmp.Or(con.LastError, "the line is down")
+			return fail(syntax.NoAnswer, "does its daemon run? it is tried again by itself", "target %s of connection %d does not answer: %s", con.Target, con.ID, why)
 		}
 		return nil
 	})
