@@ -103,6 +103,11 @@ func TestBadInputOfConnect(t *testing.T) {
 	must(t, os.Mkdir(p.dir+"/sub", 0o755))
 	must(t, os.Symlink("tree", p.base+"/link"))
 	stranger := p.start("stranger")
+	waitFor(t, "both to hear each other", func() bool {
+		_, source := p.target.lastHeard("indy")
+		_, target := p.source.lastHeard("jersey")
+		return source && target
+	})
 	for _, c := range append(refusedConnects, refusedConnect{"not paired", func(p *pair, r *control.ConnectRequest) {
 		r.Target, r.Address = "stranger", stranger.Addr()
 	}, control.Denied, []string{"not paired with stranger", "understudy pair join"}}) {
