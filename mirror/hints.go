@@ -45,6 +45,8 @@ type hintSet struct {
 	busy bool          // guarded by mu: a batch was taken and is not sent yet
 	deaf bool          // guarded by mu: nothing is taken any more
 	wake chan struct{}
+	// Those who wait for the batch under way, and for the next; guarded by mu.
+	now, next []chan struct{}
 
 	// lookedAt is when the last look at everything began; guarded by Mirror.running.
 	// Events are lost now and then, so what changed since then is not believed.
@@ -110,13 +112,27 @@ func (h *hintSet) take() map[hint]look {
 	defer h.mu.Unlock()
 	batch := h.of
 	h.of, h.busy = map[hint]look{}, true
+	h.now, h.next = append(h.now, h.next...), nil
 	return batch
 }
 
-func (h *hintSet) done() {
+// done ends a batch. One that was not sent whole is part of the next.
+func (h *hintSet) done(sent bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.busy = false
+	if !sent {
+		h.next = append(h.now, h.next...)
+	} else {
+		closeAll(h.now)
+	}
+	h.now = nil
+}
+
+func closeAll(waiting []chan struct{}) {
+	for _, ch := range waiting {
+		close(ch)
+	}
 }
 
 // Dirty says that something at path, relative to the tree of root number i, may have
@@ -145,6 +161,26 @@ func (m *Mirror) Deaf() {
 	m.hints.mu.Lock()
 	defer m.hints.mu.Unlock()
 	m.hints.deaf, m.hints.of = true, map[hint]look{}
+	closeAll(m.hints.next)
+	m.hints.next = nil
+}
+
+// Looked returns a channel that is closed when every place told of before the call was
+// looked at and what changed there is logged. Unlike Idle, that comes also while more and
+// more is told. It stays open if RunHints ends first.
+func (m *Mirror) Looked() <-chan struct{} {
+	h, done := &m.hints, make(chan struct{})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case len(h.of) > 0:
+		h.next = append(h.next, done)
+	case h.busy:
+		h.now = append(h.now, done)
+	default:
+		close(done)
+	}
+	return done
 }
 
 // Pending is the number of places that wait to be looked at.
@@ -181,14 +217,14 @@ func (m *Mirror) RunHints(ctx context.Context) error {
 		batch := m.hints.take()
 		err := m.refresh(ctx, batch)
 		if err == nil {
-			m.hints.done()
+			m.hints.done(true)
 			retry = firstRetry
 			continue
 		}
 		for h, how := range batch {
 			m.hints.add(h, how)
 		}
-		m.hints.done()
+		m.hints.done(false)
 		if ctx.Err() != nil {
 			return nil
 		}

@@ -140,6 +140,9 @@ func (s *session) verifier() (*verifier.Verifier, error) {
 		if c.stacked == nil { // else the path is a mount of this process
 			root.Present = func() error { return leadsTo(root.Dir, e.Obj) }
 		}
+		if c.sync != nil {
+			root.Settle = s.caughtUp
+		}
 		cfg.Roots = append(cfg.Roots, root)
 	}
 	return verifier.New(cfg), nil
@@ -333,9 +336,18 @@ func (c *Connection) verifyReport(ctx context.Context, wait time.Duration) contr
 	return w.withPlan(out)
 }
 
-// caughtUp waits until what hints have told of so far is applied. Unlike settle it has
-// nothing else compared: what differs is for the verification to find.
+// maxCatchUp bounds a wait for changes that hints told of: where more happens than can be
+// sent, they are always behind.
+const maxCatchUp = 15 * time.Second
+
+var errFarBehind = errors.New("changes come faster than they are sent")
+
+// caughtUp waits until what happened before the call is applied, where captures tell of it.
+// Unlike settle it has nothing else compared: what differs is for the verification to find;
+// and it ends also while changes go on.
 func (s *session) caughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxCatchUp, errFarBehind)
+	defer cancel()
 	for _, cap := range s.captures {
 		if cap.sync != nil {
 			if err := cap.sync(); err != nil {
@@ -343,8 +355,12 @@ func (s *session) caughtUp(ctx context.Context) error {
 			}
 		}
 	}
-	if err := s.c.await(ctx, func() bool { return s.c.current() != s || s.mirrorIdle() }); err != nil {
-		return err
+	select {
+	case <-s.mirror.Looked():
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	seq, k := s.journal.Last()
 	return s.c.await(ctx, func() bool {

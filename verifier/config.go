@@ -71,6 +71,9 @@ type Root struct {
 	// Present reports why Dir does not lead to Obj any more; nil: it always does. A tree
 	// is read through descriptors, which an unmounted or renamed directory outlives.
 	Present func() error
+	// Settle returns when the target has everything that happened to the tree before the
+	// call, or why it cannot tell; nil: WithLock excludes writers, or nobody watches.
+	Settle func(context.Context) error
 }
 
 // Config of a Verifier.

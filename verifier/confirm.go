@@ -15,8 +15,10 @@ import (
 // only), and of answers that were lost by a restart of the target.
 const (
 	maxLooks  = 20
+	maxWaits  = 5 // looks that waited for changes to be told before
 	lookAgain = 100 * time.Millisecond
 	maxLost   = 5
+	behindFor = time.Minute // after a wait in vain nothing is waited for
 )
 
 // newToken begins the numbers of a run's questions, so that those of another run are not
@@ -43,17 +45,10 @@ func (r *run) ask(q *fileop.Probe) (fileop.Seq, error) {
 // exactly reads an object by read under a lock, asks the question read returns, and gives
 // the answer. again reads it once more and reports whether nothing changed; it is asked
 // where the lock excludes nobody.
-func (r *run) exactly(exact bool, lock func(func() error) error, read func() (*fileop.Probe, error), again func() bool) (a fileop.ProbeReply, err error) {
+func (r *run) exactly(root *Root, lock func(func() error) error, read func() (*fileop.Probe, error), again func() bool) (a fileop.ProbeReply, err error) {
 	lost := 0
 	for look := 0; ; look++ {
-		var q *fileop.Probe
-		var seq fileop.Seq
-		err := lock(func() (err error) {
-			if q, err = read(); err == nil {
-				seq, err = r.ask(q)
-			}
-			return err
-		})
+		q, seq, err := r.question(root, lock, read)
 		if err != nil {
 			return a, err
 		}
@@ -66,9 +61,9 @@ func (r *run) exactly(exact bool, lock func(func() error) error, read func() (*f
 			return a, fatal{err}
 		case a.Err != "":
 			return a, fmt.Errorf("target: %s", a.Err)
-		case exact || again():
+		case root.Exact || again():
 			return a, nil
-		case look >= maxLooks:
+		case look >= maxLooks || root.Settle != nil && look >= maxWaits:
 			return a, errMoved
 		}
 		select {
@@ -77,6 +72,36 @@ func (r *run) exactly(exact bool, lock func(func() error) error, read func() (*f
 		case <-time.After(lookAgain):
 		}
 	}
+}
+
+// question reads an object and asks about it. Where no lock holds it still, what led to
+// the state that was read is waited for in between: it may not have been told yet.
+func (r *run) question(root *Root, lock func(func() error) error, read func() (*fileop.Probe, error)) (q *fileop.Probe, seq fileop.Seq, err error) {
+	if root.Exact || root.Settle == nil {
+		err = lock(func() (err error) {
+			if q, err = read(); err == nil {
+				seq, err = r.ask(q)
+			}
+			return err
+		})
+		return q, seq, err
+	}
+	if q, err = read(); err != nil {
+		return q, 0, err
+	}
+	if time.Now().UnixNano() < r.behind.Load() {
+		return q, 0, errMoved
+	}
+	if err = root.Settle(r.ctx); r.ctx.Err() != nil {
+		return q, 0, context.Cause(r.ctx)
+	}
+	if err != nil {
+		r.behind.Store(time.Now().Add(behindFor).UnixNano())
+		r.log.Debug("not settled", "err", err)
+		return q, 0, errMoved
+	}
+	seq, err = r.ask(q)
+	return q, seq, err
 }
 
 // errLost: the target went past a question and has no answer: it was restarted.
@@ -112,7 +137,7 @@ func (r *run) confirm(f *frame, l *listed, name string) error {
 		have = err == nil && r.carries(f.root, join(l.dir, name), isDir(e.Attr.Mode))
 		return &fileop.Probe{Tree: f.root.Index, Obj: f.e.Obj, Name: name}, nil
 	}
-	a, err := r.exactly(f.root.Exact, l.d.WithLock, read, func() bool {
+	a, err := r.exactly(f.root, l.d.WithLock, read, func() bool {
 		now, err := l.d.Entry(name)
 		return have == (err == nil) && (err != nil || now.Obj == e.Obj && now.Ctime == e.Ctime)
 	})
@@ -190,7 +215,7 @@ func (r *run) special(f *frame, l *listed, e fileop.Entry) error {
 // attributes compares an object's attributes exactly.
 func (r *run) attributes(root *Root, path string, e fileop.Entry, lock func(func() error) error, self func() (fileop.Entry, error)) error {
 	var now fileop.Entry
-	a, err := r.exactly(root.Exact, lock, func() (q *fileop.Probe, err error) {
+	a, err := r.exactly(root, lock, func() (q *fileop.Probe, err error) {
 		if now, err = self(); err == nil && now.Obj != e.Obj {
 			err = errMoved
 		}

@@ -108,7 +108,7 @@ func (c *comparison) exactly(now *fileop.Entry, off, n int64, sums *[]fileop.Sum
 		}
 		return q, err
 	}
-	return c.r.exactly(c.root.Exact, c.file.WithLock, read, func() bool {
+	return c.r.exactly(c.root, c.file.WithLock, read, func() bool {
 		again, err := c.file.Self()
 		return err == nil && again.Ctime == now.Ctime
 	})

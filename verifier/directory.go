@@ -6,12 +6,17 @@ import (
 	"slices"
 	"sort"
 
+	"golang.org/x/sync/errgroup"
+
 	"understudy/fileop"
 	"understudy/internal/digest"
 )
 
 // maxOwn bounds the entries of a directory compared by one digest, some 250 bytes each.
 const maxOwn = 1 << 15
+
+// maxDoubts bounds the names of a directory that are looked at beside each other.
+const maxDoubts = 32
 
 // listed is a directory as the source has it.
 type listed struct {
@@ -21,6 +26,8 @@ type listed struct {
 
 	small      []fileop.Entry // files whose content is compared together
 	smallBytes int64
+
+	doubts errgroup.Group // names that are looked at exactly beside each other
 }
 
 // directory compares one directory: its names and what they name.
@@ -48,18 +55,25 @@ func (r *run) directory(f *frame) error {
 	if f.absent {
 		return r.missing(f, &l)
 	}
+	l.doubts.SetLimit(maxDoubts)
+	err = r.entries(f, &l)
+	return errors.Join(err, l.doubts.Wait())
+}
+
+// entries compares what a directory holds that the target has, too.
+func (r *run) entries(f *frame, l *listed) (err error) {
 	same := false
 	if !r.opts.OrphansOnly && len(l.names) <= maxOwn {
-		if same, err = r.bySum(f, &l); err != nil {
+		if same, err = r.bySum(f, l); err != nil {
 			return err
 		}
 	}
 	if !same {
-		if err := r.byName(f, &l); err != nil {
+		if err := r.byName(f, l); err != nil {
 			return err
 		}
 	}
-	return r.smallFiles(f, &l)
+	return r.smallFiles(f, l)
 }
 
 // own are the entries of the set, sorted by name.
@@ -216,7 +230,17 @@ func (r *run) mine(f *frame, l *listed, name string, held *fileop.TargetEntry) e
 	if held != nil && likely(&ours, held) {
 		return r.same(f, l, &e)
 	}
-	return r.confirm(f, l, name)
+	return r.doubt(f, l, name)
+}
+
+// doubt has a name looked at exactly. Where that means to wait until changes are told, many
+// wait together.
+func (r *run) doubt(f *frame, l *listed, name string) error {
+	if f.root.Exact || f.root.Settle == nil {
+		return r.confirm(f, l, name)
+	}
+	l.doubts.Go(func() error { return r.each(f.root, join(l.dir, name), r.confirm(f, l, name)) })
+	return nil
 }
 
 // foreign looks at a name that only the target seems to have.
@@ -225,7 +249,7 @@ func (r *run) foreign(f *frame, l *listed, held *fileop.TargetEntry) error {
 		r.count(func(t *Totals) { t.Excluded++ })
 		return nil
 	}
-	return r.confirm(f, l, held.Name)
+	return r.doubt(f, l, held.Name)
 }
 
 // missing tells of everything in a directory that the target does not have.

@@ -7,8 +7,9 @@
 // into the queue; the target answers when it has applied everything before the question
 // and nothing after it. Both have then seen the same moment, and a difference is one.
 //
-// A tree without locks (captured by hints) has no such moment: its object is read before
-// and after the question, and if it changed meanwhile it is asked again.
+// A tree without locks (captured by hints) has no such moment: its object is read, then
+// everything that happened before is waited for, then the question is asked, and the object
+// read once more. If it changed meanwhile all that is done again.
 //
 // Nothing is changed on either side, but for orphans where that is asked for: the question
 // then also says that the source has nothing under the name, and what the target has there

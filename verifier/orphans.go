@@ -57,5 +57,7 @@ func (r *run) treat(f *frame, l *listed, name string) (fileop.ProbeReply, error)
 		}
 		return &fileop.Probe{Tree: f.root.Index, Obj: f.e.Obj, Name: name, Treat: true, MinAge: int64(r.opts.MinAge.Seconds())}, nil
 	}
-	return r.exactly(true, l.d.WithLock, read, nil)
+	root := *f.root
+	root.Exact = true // one look: nothing is done unless the source has nothing there
+	return r.exactly(&root, l.d.WithLock, read, nil)
 }

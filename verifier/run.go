@@ -62,6 +62,7 @@ type run struct {
 	opts   Options
 	found  func(Difference)
 	token  atomic.Uint64
+	behind atomic.Int64 // until when changes are not waited for, in nanoseconds since 1970
 
 	work  sync.Mutex // guards what follows
 	ready *sync.Cond
