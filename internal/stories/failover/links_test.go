@@ -70,6 +70,11 @@ func (s *stage) leased() {
 // links cuts the cables of the source (1), the target (2) and the witness (4).
 func (s *stage) links(how string, cut int) {
 	before := s.addresses(hostTarget)
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("in the end: %+v", s.sees())
+		}
+	}()
 	s.leased()
 	o4, o6 := s.observe(s.source4()), s.observe(s.b.Addr6(hostSource))
 	hosts := []int{hostSource, hostTarget, hostWitness}
