@@ -58,6 +58,8 @@ type Applier struct {
 	saves       []save
 	ctx         context.Context // of the run under way
 
+	quiet   standstill  // of those who read the replica beside Run
+	listen  listeners   // who is told what was applied
 	ctl     chan func() // requests to the deciding goroutine, answered between operations
 	stopped chan struct{}
 

@@ -158,6 +158,7 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op, more bool) error {
 	if a.pos.Recovering && op.Seq >= a.pos.Until {
 		a.pos.Recovering = false
 	}
+	a.told(op)
 	shows := more || a.pending() == 0
 	a.mu.Lock()
 	a.stats.Ops++
@@ -185,6 +186,7 @@ func (a *Applier) doMirror(ctx context.Context, op *fileop.Op) error {
 		a.skipMirror(op.Seq - 1)
 	}
 	a.pos.MirrorApplied = op.Seq
+	a.told(op)
 	a.addCredit(len(op.Data) + 64)
 	a.count(func(s *Stats) { s.MirrorOps++ })
 	return nil

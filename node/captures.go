@@ -29,6 +29,7 @@ type captured struct {
 	backend capture.Backend
 	tree    mirror.Tree
 	stacked *stacked.Capture // nil for other backends
+	forward *forwarded       // a replica that is sent on; nil for other backends
 	hints   *hintFan         // of stacked: what went past the mount; nil where that is not watched
 	sync    func() error     // hands on what happened before the call; nil: it cannot
 	ctx     context.Context  // of the capture
@@ -237,6 +238,9 @@ func (n *Node) serve(c *captured) {
 		}
 	}()
 }
+
+// exact reports that its locks exclude changes, and that it tells of each with its content.
+func (c *captured) exact() bool { return c.stacked != nil || c.forward != nil }
 
 // stop ends a capture and waits for it. One that was taken away has ended.
 func (c *captured) stop() error {

@@ -9,9 +9,10 @@ import (
 
 // Chains: a replica on this machine may itself be protected, and sent on to another one.
 // Its applier writes beneath no mount: a daemon that writes through its own mount waits
-// for itself, and one that writes beneath it is not captured. So a replica is captured by
-// changed objects (fanotify), which are told of this process's writes as of any other's,
-// and a stacked mount and a replica exclude each other (docs/decisions/0016).
+// for itself, and one that writes beneath it is not captured. So a replica is sent on as it
+// is applied (forward.go) or, where that is not possible, captured by changed objects
+// (fanotify), which are told of this process's writes as of any other's. A stacked mount
+// and a replica exclude each other (docs/decisions/0016, 0020).
 
 // checkReplicaMount refuses a stacked mount that overlaps a replica. n.mu is held.
 func (n *Node) checkReplicaMount(dir string) error {

@@ -90,6 +90,9 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 		if s.c.replicationOff() {
 			return mirror.ErrStopped
 		}
+		if err := s.listenForward(ctx); err != nil {
+			return err
+		}
 		s.measured(&o)
 		if r := s.c.cfg.Restore; r != nil {
 			s.mu.Lock()
@@ -206,7 +209,7 @@ func (s *session) lookAgain() {
 				s.c.log.Warn("events not read", "dir", cap.dir, "err", err)
 			}
 		}
-		if cap.stacked == nil {
+		if !cap.exact() {
 			s.mirror.Dirty(i, relative(cap.dir, s.c.pairs[i].From), true)
 		}
 	}

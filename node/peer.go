@@ -39,6 +39,8 @@ type joinInfo struct {
 	Restore bool `json:"restore,omitempty"`
 	// History is how much of the replica's past the target is to keep; "": what it keeps of all.
 	History string `json:"history,omitempty"`
+	// Ordered: the source captures in write order, so that the replica can be sent on in it.
+	Ordered bool `json:"ordered,omitempty"`
 }
 
 // joinRoot is one root directory of the set and where it goes.

@@ -21,6 +21,7 @@ func (s *session) join() error {
 	c := s.c
 	rejoin := s.journal != nil
 	info := joinInfo{Source: c.n.cfg.Name, Connection: c.key, Set: c.cfg.Set, Epoch: s.epoch, Restore: c.cfg.Restore != nil, History: c.cfg.History}
+	_, _, info.Ordered = s.fidelity()
 	for i, p := range c.pairs {
 		e, err := s.captures[i].tree.Lookup(relative(s.captures[i].dir, p.From))
 		if err != nil {

@@ -29,6 +29,7 @@ type replica struct {
 	past    *past // what is kept of its history
 	cancel  context.CancelFunc
 	done    chan struct{}
+	over    chan struct{} // closed when nothing is applied any more
 	// report: something to report now; position: something that may wait for ackEvery.
 	report, position chan struct{}
 
@@ -69,7 +70,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 	if err := n.checkCaptured(&info); err != nil { // a mount that outlived the daemon before
 		return nil, err
 	}
-	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), report: make(chan struct{}, 1), position: make(chan struct{}, 1),
+	r := &replica{n: n, info: info, session: newSession(), done: make(chan struct{}), over: make(chan struct{}), report: make(chan struct{}, 1), position: make(chan struct{}, 1),
 		log: n.log.With("source", info.Source, "set", info.Set)}
 	r.past = n.pastOf(&info)
 	cfg := applier.Config{BeforeDurable: r.past.sync, StateDir: n.stateDir(&info), Epoch: info.Epoch, HeldSince: held, OnEvent: r.event,
@@ -140,7 +141,9 @@ func (r *replica) run(ctx context.Context) {
 	reporting := make(chan struct{})
 	reportCtx, stopReport := context.WithCancel(ctx)
 	go func() { defer close(reporting); r.reportLoop(reportCtx) }()
-	if err := r.apply(ctx); err != nil && ctx.Err() == nil {
+	err = r.apply(ctx)
+	close(r.over)
+	if err != nil && ctx.Err() == nil {
 		r.breakUp(err)
 		<-ctx.Done()
 	}

@@ -122,6 +122,9 @@ func (s *session) prepare(t *stream.Tail) {
 // findCaptures chooses the capture of each root as the connection asks.
 func (s *session) findCaptures() error {
 	c, n := s.c, s.c.n
+	if found, err := s.findForward(); found || err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range c.pairs {
@@ -147,6 +150,9 @@ func (s *session) mirrorConfig() mirror.Config {
 	cfg.Touch, cfg.Durable = s.c.n.flight.Touch, s.durable()
 	cfg.EveryChange, cfg.Newer = true, s.c.beginsNewer()
 	for i, cap := range s.captures {
+		if cap.forward != nil {
+			cfg.Touch, cfg.Durable = nil, nil // the replica's disk is looked after by its applier
+		}
 		cfg.EveryChange = cfg.EveryChange && cap.backend.Fidelity() >= capture.DirtyObjects
 		cfg.Roots = append(cfg.Roots, mirror.Root{Tree: cap.tree, Index: uint32(i), TreePath: cap.dir, Dir: s.c.pairs[i].From})
 	}
@@ -168,6 +174,9 @@ func (s *session) attach() error {
 		}
 		if cap.stacked != nil {
 			s.detach = append(s.detach, cap.stacked.Attach(s.mirror.Border(i)))
+		}
+		if cap.forward != nil {
+			s.detach = append(s.detach, cap.forward.attach(s, s.mirror.Border(i)))
 		}
 		if cap.hints == nil {
 			continue
@@ -197,6 +206,7 @@ func (s *session) run(first *mirror.Options) error {
 	g.Go(func() error { return s.keepClean(ctx) })
 	g.Go(func() error { return s.keepBackup(ctx) })
 	g.Go(func() error { return s.keepTasks(ctx) })
+	g.Go(func() error { return s.keepKind(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():

@@ -135,7 +135,7 @@ func (n *Node) connectNotes(id int, err error) []string {
 	if err != nil {
 		return nil // ended meanwhile
 	}
-	return n.alsoIn(c)
+	return append(n.alsoIn(c), c.forwardNote()...)
 }
 
 // sharedRoot finds a root of one set whose files the other may hold, too.

@@ -128,7 +128,7 @@ func (s *session) verifier() (*verifier.Verifier, error) {
 	begun := s.roots
 	s.mu.Unlock()
 	for i, c := range s.captures {
-		root := verifier.Root{Tree: verifyTree{c.tree}, Index: uint32(i), TreePath: c.dir, Dir: s.c.pairs[i].From, Exact: c.stacked != nil}
+		root := verifier.Root{Tree: verifyTree{c.tree}, Index: uint32(i), TreePath: c.dir, Dir: s.c.pairs[i].From, Exact: c.exact()}
 		e, err := c.tree.Lookup(relative(c.dir, root.Dir))
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", verifier.ErrRoot, root.Dir, err)
@@ -137,7 +137,7 @@ func (s *session) verifier() (*verifier.Verifier, error) {
 		if begun != nil && begun[i] != e.Obj {
 			return nil, fmt.Errorf("%w: %s", verifier.ErrRoot, root.Dir)
 		}
-		if c.stacked == nil { // else the path is a mount of this process
+		if !c.exact() { // else the path is a mount of this process, or has other identities
 			root.Present = func() error { return leadsTo(root.Dir, e.Obj) }
 		}
 		if c.sync != nil {
@@ -372,7 +372,7 @@ func (s *session) caughtUp(ctx context.Context) error {
 // exact reports that all captures keep write order.
 func (s *session) exact() bool {
 	for _, c := range s.captures {
-		if c.stacked == nil {
+		if !c.exact() {
 			return false
 		}
 	}

@@ -2,17 +2,22 @@ package topology
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
+	"time"
 
 	"understudy/control"
 )
 
 // TestChainStory (B2.21): alpha replicates to beta, and beta sends its replica on to
-// gamma. What beta's applier writes reaches gamma (B2.23); beta is restarted and killed
-// under load, and all three converge. Beta's replica cannot be mounted over, and nothing
-// is received beneath a mount: a daemon would wait for itself.
+// gamma. What beta's applier writes reaches gamma (B2.23), in the order it was written on
+// alpha: gamma is stopped again and again, and is each time a moment of alpha, while beta
+// is restarted and killed, and gamma is killed. In the end all three are equal. Beta's
+// replica cannot be mounted over, and nothing is received beneath a mount: a daemon would
+// wait for itself.
 func TestChainStory(t *testing.T) {
 	s := newSegment(t, "alpha", "beta", "gamma")
 	s.start()
@@ -25,19 +30,25 @@ func TestChainStory(t *testing.T) {
 	notMounted(t, beta, beta.dir, "lies inside") // its data directory is there, too
 	refused(t, "a circle", beta, beta.request("back", beta.path("replica"), alpha, filepath.Join(dir, "sub")), control.Refused, "circles")
 	refused(t, "a replica beneath a mount", gamma, gamma.request("x", gamma.tree("y"), alpha, filepath.Join(dir, "sub")), control.Refused, "captured in write order")
-	if c := bc.view(); c.OrderKept || c.Capture != "fanotify" {
+	if c := bc.view(); !c.OrderKept || c.Capture != "forward" {
 		t.Errorf("the second leg is captured by %s, order kept: %v", c.Capture, c.OrderKept)
 	}
-	stop := load(t, dir, 21, 200)
+	stop, written := load(t, dir, 21, 200), sequence(t, dir)
 	beta.usable(1)
 	gamma.usable(1)
+	gamma.moments("at first", 8)
 	beta.restart()
-	bc.view()
+	gamma.moments("after a restart of beta", 4)
 	beta.kill()
 	beta.start()
+	gamma.moments("after beta was killed", 4)
+	gamma.kill()
+	gamma.start()
+	gamma.moments("after gamma was killed", 4)
 	bc.view()
 	waitFor(t, "changes to arrive at beta again", func() bool { return ab.view().TargetState == "OK" })
 	stop()
+	written()
 	ab.settled("first leg")
 	bc.settled("second leg")
 	must(t, os.WriteFile(filepath.Join(dir, "last"), []byte("all the way"), 0o644))
@@ -54,4 +65,101 @@ func notMounted(t *testing.T, h *host, dir, why string) {
 	if !errors.As(err, &ce) || ce.Code != control.Refused || !contains(ce.Msg+ce.Hint, why) {
 		t.Errorf("mount %s: %v; want it refused, with %q", dir, err, why)
 	}
+}
+
+// sequenceFiles are written one after another, with the same number.
+var sequenceFiles = []string{"seq-a", "seq-b", "seq-c", "seq-d"}
+
+// sequence writes one number after another to several files, and last replaces one by a
+// rename, until the returned function ends it.
+func sequence(t *testing.T, dir string) (stop func()) {
+	t.Helper()
+	at := filepath.Join(dir, "sequence")
+	must(t, os.Mkdir(at, 0o755))
+	end, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for i := 1; ; i++ {
+			select {
+			case <-end:
+				done <- nil
+				return
+			case <-time.After(2 * time.Millisecond):
+			}
+			if err := step(at, fmt.Sprintf("%08d", i)); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	return func() {
+		t.Helper()
+		close(end)
+		must(t, <-done)
+	}
+}
+
+func step(at, number string) error {
+	for _, name := range sequenceFiles {
+		f, err := os.OpenFile(filepath.Join(at, name), os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte(number), 0)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	fresh := filepath.Join(at, "fresh")
+	if err := os.WriteFile(fresh, []byte(number), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(fresh, filepath.Join(at, "seq-e"))
+}
+
+// moments stops the replica of this machine, when it says that it is usable, and looks
+// whether it is a moment of the sequence; each time a later one.
+func (h *host) moments(when string, count int) {
+	h.t.Helper()
+	last := -1
+	waitFor(h.t, "moments "+when, func() bool {
+		h.mustAsk("target", control.PauseRequest{Pause: true}, nil)
+		var r control.Replica
+		waitFor(h.t, "the replica to pause "+when, func() bool {
+			all := h.status().Replicas
+			if len(all) == 1 {
+				r = all[0]
+			}
+			return len(all) == 1 && r.State == "Paused"
+		})
+		if r.Usable {
+			if now := h.moment(when); now > last {
+				last, count = now, count-1
+			}
+		}
+		h.mustAsk("target", control.PauseRequest{}, nil)
+		return count <= 0
+	})
+}
+
+// moment is the number of the sequence at which the replica stands.
+func (h *host) moment(when string) int {
+	h.t.Helper()
+	var seen []int
+	for _, name := range append(append([]string(nil), sequenceFiles...), "seq-e") {
+		raw, err := os.ReadFile(h.path("replica", "sequence", name))
+		n, numErr := 0, error(nil)
+		if err == nil && len(raw) > 0 {
+			n, numErr = strconv.Atoi(string(raw))
+		}
+		if numErr != nil {
+			h.t.Fatalf("%s: %s holds %q", when, name, raw)
+		}
+		seen = append(seen, n)
+	}
+	for i := 1; i < len(seen); i++ {
+		if seen[i] > seen[i-1] || seen[0]-seen[i] > 1 {
+			h.t.Fatalf("%s: the replica on %s is no moment of the source: the sequence is at %v", when, h.name, seen)
+		}
+	}
+	return seen[0]
 }
