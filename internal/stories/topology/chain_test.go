@@ -33,7 +33,8 @@ func TestChainStory(t *testing.T) {
 	if c := bc.view(); !c.OrderKept || c.Capture != "forward" {
 		t.Errorf("the second leg is captured by %s, order kept: %v", c.Capture, c.OrderKept)
 	}
-	stop, written := load(t, dir, 21, 200), sequence(t, dir)
+	must(t, os.Mkdir(filepath.Join(dir, "load"), 0o755))
+	stop, written := load(t, filepath.Join(dir, "load"), 21, 50), sequence(t, dir)
 	beta.usable(1)
 	gamma.usable(1)
 	gamma.moments("at first", 8)
@@ -83,7 +84,7 @@ func sequence(t *testing.T, dir string) (stop func()) {
 			case <-end:
 				done <- nil
 				return
-			case <-time.After(2 * time.Millisecond):
+			case <-time.After(40 * time.Millisecond):
 			}
 			if err := step(at, fmt.Sprintf("%08d", i)); err != nil {
 				done <- err
@@ -116,33 +117,32 @@ func step(at, number string) error {
 	return os.Rename(fresh, filepath.Join(at, "seq-e"))
 }
 
-// moments stops the replica of this machine, when it says that it is usable, and looks
-// whether it is a moment of the sequence; each time a later one.
+// moments stops the replica of this machine so often when it says that it is usable, and
+// looks whether it is a moment of the sequence.
 func (h *host) moments(when string, count int) {
 	h.t.Helper()
-	last := -1
-	waitFor(h.t, "moments "+when, func() bool {
+	var r control.Replica
+	state := func() string {
+		if all := h.status().Replicas; len(all) == 1 {
+			r = all[0]
+			return r.State
+		}
+		return ""
+	}
+	for applied := uint64(0); count > 0; {
+		waitFor(h.t, "a moment "+when, func() bool { return state() == "OK" && r.Usable && r.AppliedOp != applied })
 		h.mustAsk("target", control.PauseRequest{Pause: true}, nil)
-		var r control.Replica
-		waitFor(h.t, "the replica to pause "+when, func() bool {
-			all := h.status().Replicas
-			if len(all) == 1 {
-				r = all[0]
-			}
-			return len(all) == 1 && r.State == "Paused"
-		})
+		waitFor(h.t, "the replica to pause "+when, func() bool { return state() == "Paused" })
 		if r.Usable {
-			if now := h.moment(when); now > last {
-				last, count = now, count-1
-			}
+			applied, count = r.AppliedOp, count-1
+			h.moment(when)
 		}
 		h.mustAsk("target", control.PauseRequest{}, nil)
-		return count <= 0
-	})
+	}
 }
 
-// moment is the number of the sequence at which the replica stands.
-func (h *host) moment(when string) int {
+// moment fails unless the numbers of the sequence are those of one moment.
+func (h *host) moment(when string) {
 	h.t.Helper()
 	var seen []int
 	for _, name := range append(append([]string(nil), sequenceFiles...), "seq-e") {
@@ -152,7 +152,7 @@ func (h *host) moment(when string) int {
 			n, numErr = strconv.Atoi(string(raw))
 		}
 		if numErr != nil {
-			h.t.Fatalf("%s: %s holds %q", when, name, raw)
+			h.t.Fatalf("%s: %s holds %.20q", when, name, raw)
 		}
 		seen = append(seen, n)
 	}
@@ -161,5 +161,4 @@ func (h *host) moment(when string) int {
 			h.t.Fatalf("%s: the replica on %s is no moment of the source: the sequence is at %v", when, h.name, seen)
 		}
 	}
-	return seen[0]
 }
