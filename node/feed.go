@@ -58,8 +58,10 @@ func (f feed) NextMirror(ctx context.Context) (fileop.Frame, error) {
 // where they are not applied. From here on reports are no good to who does not know of it.
 func (r *replica) joinedAgain(k fileop.Seq) {
 	r.mu.Lock()
-	r.joins++
 	r.mirrorAtJoin = r.app.Position().MirrorApplied
+	if k > r.mirrorAtJoin { // else nothing is given up
+		r.joins++
+	}
 	r.mu.Unlock()
 	r.abortMirror(k)
 	r.poke()

@@ -57,8 +57,8 @@ type joinReply struct {
 	// MirrorApplied is the last mirror record applied; what was sent after it and before
 	// the link broke may be lost.
 	MirrorApplied uint64 `json:"mirror_applied"`
-	// Joins counts the times this half was joined again. Reports carry it: with each
-	// join mirror records may have been given up, which then count as applied.
+	// Joins counts the times mirror records were given up as this half was joined again.
+	// Reports carry it: they count as applied from then on.
 	Joins uint64 `json:"joins,omitempty"`
 	Since int64  `json:"since,omitempty"` // joinInfo.Since
 	Code  string `json:"code,omitempty"`

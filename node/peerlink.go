@@ -49,7 +49,7 @@ func (s *session) join() error {
 		return &control.Error{Code: control.Code(reply.Code), Msg: c.cfg.Target + " refuses: " + reply.Msg, Hint: reply.Hint}
 	}
 	if rejoin && (s.joinedBefore() || !s.givenUp) {
-		s.lostMirror(s.hasApplied(&reply))
+		s.lostMirror(s.hasApplied(&reply, req.AbortTo))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,14 +68,20 @@ func (s *session) join() error {
 
 // hasApplied is the last mirror record that the target surely has applied. If a join was not
 // heard of, what it gave up counts as applied, and nobody knows how much that is.
-func (s *session) hasApplied(reply *joinReply) fileop.Seq {
+func (s *session) hasApplied(reply *joinReply, asked fileop.Seq) fileop.Seq {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.peer == "" { // taken up by a new process, in a quiet moment: nothing was under way
+		return fileop.Seq(reply.MirrorApplied)
+	}
 	known := s.joins
 	if s.peer != reply.Session {
 		known = 0
 	}
-	if reply.Joins > known+1 {
+	if asked > fileop.Seq(reply.MirrorApplied) {
+		known++ // this join gave records up
+	}
+	if reply.Joins > known {
 		return 0
 	}
 	return fileop.Seq(reply.MirrorApplied)

@@ -34,7 +34,7 @@ type replica struct {
 	report, position chan struct{}
 
 	mu    sync.Mutex // guards what follows
-	joins uint64     // times the source joined; the one that opened it is 0
+	joins uint64     // times mirror records were given up as the source joined again
 	// mirrorAtJoin is the last mirror record applied before the source joined last.
 	mirrorAtJoin fileop.Seq
 	broken       string
