@@ -163,10 +163,12 @@ func (s *session) joinedBefore() bool {
 }
 
 // joinedNow reports whether the target's reports tell of its present state: no join is due.
+// While a schedule keeps the line shut, its last report has to do.
 func (s *session) joinedNow() bool {
+	shut := !s.c.limits.open()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.link.Up() && s.joinedAt == s.link.Generation() && s.told <= s.joins
+	return (shut || s.link.Up() && s.joinedAt == s.link.Generation()) && s.told <= s.joins
 }
 
 func (s *session) setJoined(gen uint64) {
