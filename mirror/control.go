@@ -76,6 +76,13 @@ func (m *Mirror) Resume() { m.gate.set(func() { m.gate.paused = false }) }
 // the beginning (B7.25).
 func (m *Mirror) Stop() { m.gate.set(func() { m.gate.stopped = true }) }
 
+// Ordered reports whether a run of the operator's is under way, and not only hints.
+func (m *Mirror) Ordered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.run != nil && m.run.ordered
+}
+
 // Aborted says that mirror records were lost between here and the target. A run of the
 // operator's appends MirrorAbort and returns ErrAborted, however near its end it is. ended:
 // there is none, so that the caller has to see to a difference mirror; MirrorAbort is

@@ -119,9 +119,8 @@ func (s *session) runMirror(ctx context.Context, o mirror.Options) error {
 // has everything compared again. applied is what the target has of the mirror's records; if
 // that is all of them and none are being made, nothing was under way.
 func (s *session) lostMirror(applied fileop.Seq) {
-	busy := !s.mirror.Idle()
-	if _, last := s.journal.Last(); !busy && last <= applied {
-		return
+	if _, last := s.journal.Last(); !s.mirror.Ordered() && last <= applied {
+		return // a batch of hints is sent over the new link
 	}
 	ended := s.mirror.Aborted()
 	s.requests.end()
