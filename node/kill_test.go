@@ -351,7 +351,7 @@ func TestKilledTargetWhileMirroring(t *testing.T) {
 	do(exercise.Job{Kind: "stress", Dir: r.dir, Seed: 21, Workers: 2, Ops: 6000}, t, false)
 	r.mount()
 	r.connect()
-	defer r.asleep(r.levels())
+	var before [2]level
 	rng := rand.New(rand.NewPCG(21, 22))
 	for i := range scaled(8, 200) {
 		stop := r.load(exercise.Job{Kind: "rate", Seed: int64(i), Ops: 1000}, false)
@@ -366,8 +366,12 @@ func TestKilledTargetWhileMirroring(t *testing.T) {
 		r.target.start()
 		stop()
 		r.settled("after kill " + strconv.Itoa(i) + " in a " + mode + " mirror")
+		if i == 0 {
+			before = r.levels()
+		}
 	}
 	r.usable()
+	r.asleep(before)
 }
 
 // TestKilledSourceHeals: the source daemon is killed with SIGKILL under load. Its mount
@@ -376,7 +380,6 @@ func TestKilledTargetWhileMirroring(t *testing.T) {
 func TestKilledSourceHeals(t *testing.T) {
 	t.Parallel()
 	r := protectedRig(t)
-	r.settled("before")
 	defer r.asleep(r.levels())
 	rng := rand.New(rand.NewPCG(31, 32))
 	for i := range scaled(20, 300) {

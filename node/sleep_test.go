@@ -38,9 +38,10 @@ func (m *machine) level() level {
 	return level{m.d.Goroutines(), m.d.Descriptors(m.cfg.Data), m.d.Memory()}
 }
 
-// levels are those of source and target. Look when the pair is settled.
+// levels are those of source and target when the pair is settled.
 func (r *rig) levels() [2]level {
 	r.t.Helper()
+	r.settled("before the levels")
 	return [2]level{r.source.level(), r.target.level()}
 }
 

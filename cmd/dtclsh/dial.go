@@ -27,8 +27,8 @@ type dialer struct {
 	logins map[string]control.Login
 	known  access.Known
 	trust  access.Fingerprint                    // of --trust; zero: none given
-	ask    func(question string) (string, error) // of a person, a password: it is not shown
-	line   func(question string) (string, error) // of a person, anything else
+	ask    func(ctx context.Context, question string) (string, error) // of a person, a password: it is not shown
+	line   func(ctx context.Context, question string) (string, error) // of a person, anything else
 
 	mu     sync.Mutex         // guards logins and passed
 	passed map[string]*record // by address
@@ -46,7 +46,7 @@ type record struct {
 // never was is not tried again: a script of many commands would lock the account.
 const maxRefused = 3
 
-func newDialer(o options) (*dialer, error) {
+func newDialer(ctx context.Context, o options) (*dialer, error) {
 	d := &dialer{logins: map[string]control.Login{}, passed: map[string]*record{}, known: access.Known{Path: access.KnownFile(os.Getenv)}, ask: askPassword, line: askLine}
 	if o.trust != "" {
 		if err := d.trust.UnmarshalText([]byte(strings.TrimSpace(o.trust))); err != nil {
@@ -63,7 +63,7 @@ func newDialer(o options) (*dialer, error) {
 		return nil, errors.New("-s needs -u USER, or --key FILE instead of both")
 	}
 	d.server = withPort(o.server)
-	password, err := d.password(o, o.user)
+	password, err := d.password(ctx, o, o.user)
 	if err != nil {
 		return nil, err
 	}
@@ -86,9 +86,9 @@ func (d *dialer) useKey(o options) error {
 }
 
 // password reads it from the file that is named, or asks for it.
-func (d *dialer) password(o options, user string) (string, error) {
+func (d *dialer) password(ctx context.Context, o options, user string) (string, error) {
 	if o.passwordFile == "" {
-		return d.askFor(user, o.server)
+		return d.askFor(ctx, user, o.server)
 	}
 	raw, err := os.ReadFile(o.passwordFile)
 	if err != nil {
@@ -99,11 +99,11 @@ func (d *dialer) password(o options, user string) (string, error) {
 	return strings.TrimSuffix(line, "\r"), nil
 }
 
-func (d *dialer) askFor(user, machine string) (string, error) {
+func (d *dialer) askFor(ctx context.Context, user, machine string) (string, error) {
 	if machine == "" {
 		machine = "this machine"
 	}
-	password, err := d.ask(fmt.Sprintf("Password of %s on %s: ", user, machine))
+	password, err := d.ask(ctx, fmt.Sprintf("Password of %s on %s: ", user, machine))
 	if errors.Is(err, errNobody) {
 		return "", fmt.Errorf("password: %w; give --password-file", err)
 	}
@@ -134,7 +134,7 @@ func (d *dialer) dial(ctx context.Context, address string) (interp.Client, error
 func (d *dialer) login(ctx context.Context, address, user, password string, given bool) (interp.Client, error) {
 	if !given {
 		var err error
-		if password, err = d.askFor(user, address); err != nil {
+		if password, err = d.askFor(ctx, user, address); err != nil {
 			return nil, err
 		}
 	}
@@ -244,7 +244,7 @@ func (d *dialer) acceptor(ctx context.Context, address string, guest bool, first
 		return control.AcceptAny, nil
 	}
 	return func(key access.Fingerprint) error {
-		if err := d.confirm(address, key); err != nil {
+		if err := d.confirm(ctx, address, key); err != nil {
 			return err
 		}
 		*first = key
@@ -253,8 +253,8 @@ func (d *dialer) acceptor(ctx context.Context, address string, guest bool, first
 }
 
 // confirm asks the person about a machine that was never met.
-func (d *dialer) confirm(address string, key access.Fingerprint) error {
-	answer, err := d.line(fmt.Sprintf("%s is not known here. Its key is %s\n(compare with: understudy pair list, on that machine). Trust it from now on? yes/no: ", address, key))
+func (d *dialer) confirm(ctx context.Context, address string, key access.Fingerprint) error {
+	answer, err := d.line(ctx, fmt.Sprintf("%s is not known here. Its key is %s\n(compare with: understudy pair list, on that machine). Trust it from now on? yes/no: ", address, key))
 	if err != nil {
 		return fmt.Errorf("%s is not known here, and nobody can be asked: compare its key with understudy pair list on that machine, then give --trust %s", address, key)
 	}

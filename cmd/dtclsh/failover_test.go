@@ -14,11 +14,7 @@ import (
 // and the target becomes its source. Nothing but dtclsh steers.
 func TestFailoverByShell(t *testing.T) {
 	t.Parallel()
-	forms, err := filepath.Abs("testdata/forms.dtcl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := private(t, "failover.sh", "FORMS="+forms)
+	base := private(t, "failover.sh")
 	out := func(name string) string {
 		raw, err := os.ReadFile(filepath.Join(base, "out", name))
 		if err != nil {

@@ -114,7 +114,9 @@ docs/shell.md promises exit codes and JSON fields.`,
 // session runs the script or the prompt.
 func session(ctx context.Context, o options, in io.Reader, out, errOut io.Writer) (int, error) {
 	prompt := o.interactive || o.script == "" && o.commands == "" && isTerminal(in)
-	d, err := newDialer(o)
+	asking, answered := signal.NotifyContext(ctx, os.Interrupt)
+	d, err := newDialer(asking, o)
+	answered()
 	if err != nil {
 		return 0, errUsage{err}
 	}

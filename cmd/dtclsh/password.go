@@ -2,11 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,18 +17,22 @@ import (
 var errNobody = errors.New("there is no terminal to ask at")
 
 // askLine asks, and returns the line that is typed.
-func askLine(question string) (string, error) { return ask(question, unix.ECHO) }
+func askLine(ctx context.Context, question string) (string, error) {
+	return ask(ctx, question, unix.ECHO)
+}
 
 // askPassword asks without showing what is typed.
-func askPassword(question string) (string, error) { return ask(question, 0) }
+func askPassword(ctx context.Context, question string) (string, error) {
+	return ask(ctx, question, 0)
+}
 
-// errInterrupted: a signal came instead of an answer.
+// errInterrupted: Ctrl-C came instead of an answer, or another signal.
 var errInterrupted = errors.New("interrupted")
 
 // ask reads a line. The line editor may have the terminal in a mode of its own: it gets
-// that one back, and leaves the terminal as it found it. So a signal, Ctrl-C too, ends the
-// question and not the program.
-func ask(question string, echo uint32) (string, error) {
+// that one back, and leaves the terminal as it found it. So a signal, Ctrl-C too, must end
+// ctx, which ends the question, and not the program.
+func ask(ctx context.Context, question string, echo uint32) (string, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return "", errNobody
@@ -51,7 +54,7 @@ func ask(question string, echo uint32) (string, error) {
 	lines.Iflag |= unix.ICRNL
 	lines.Oflag |= unix.OPOST
 	lines.Lflag = lines.Lflag&^(unix.ECHO|unix.ECHONL) | unix.ICANON | unix.ISIG | echo
-	defer untilSignal(func() { _ = tty.SetReadDeadline(time.Now()) })()
+	defer context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Now()) })()
 	defer func() {
 		if echo == 0 {
 			fmt.Fprintln(tty)
@@ -63,23 +66,6 @@ func ask(question string, echo uint32) (string, error) {
 	}
 	fmt.Fprint(tty, question)
 	return readTerminal(tty)
-}
-
-// untilSignal calls f if a signal that ends programs comes before stop is called.
-func untilSignal(f func()) (stop func()) {
-	signals, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		select {
-		case <-signals:
-			f()
-		case <-done:
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-	}
 }
 
 // maxTyped bounds a line: user and password have at most 100 characters (B15.12).

@@ -63,11 +63,16 @@ func private(t *testing.T, script string, env ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testdata, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	const setUp = `set -eu
 mount -t tmpfs -o size=16m tmpfs /mnt
-mkdir /mnt/bin /mnt/out /mnt/ops
+mkdir /mnt/bin /mnt/out /mnt/ops /mnt/testdata
 mount --bind "$BIN" /mnt/bin
 mount --bind "$OPS" /mnt/ops
+mount --bind "$TESTDATA" /mnt/testdata
 mount --bind "$BASE/srv" /srv
 mount --bind "$BASE/out" /mnt/out
 mount --bind "$BASE/tmp" /tmp
@@ -77,7 +82,8 @@ exec bash -c "$SCRIPT"
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute) // also ends what hangs in a mount
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", setUp)
-	cmd.Env = append(os.Environ(), "BASE="+base, "BIN="+bin, "OPS="+ops, "SCRIPT="+string(bytes.ReplaceAll(text, []byte("/out/"), []byte("/mnt/out/"))), "PATH=/mnt/bin:"+os.Getenv("PATH"), "HOME=/tmp")
+	cmd.Env = append(os.Environ(), "BASE="+base, "BIN="+bin, "OPS="+ops, "TESTDATA="+testdata,
+		"SCRIPT="+string(bytes.ReplaceAll(text, []byte("/out/"), []byte("/mnt/out/"))), "PATH=/mnt/bin:"+os.Getenv("PATH"), "HOME=/tmp")
 	cmd.Env = append(cmd.Env, env...)
 	cmd.WaitDelay = 10 * time.Second
 	out, err := cmd.CombinedOutput()

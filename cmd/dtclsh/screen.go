@@ -23,8 +23,8 @@ func textClient(ctx context.Context, o options, d *dialer, in io.Reader, out, er
 		logFile = filepath.Join(filepath.Dir(history), "dtclsh_client.log")
 	}
 	screen := tui.New(tui.Config{In: in.(*os.File), Out: out.(*os.File), Env: os.Environ(), LogFile: logFile, Dial: d.dial})
-	d.ask = func(question string) (string, error) { return screen.Ask(question, true) }
-	d.line = func(question string) (string, error) { return screen.Ask(question, false) }
+	d.ask = func(_ context.Context, question string) (string, error) { return screen.Ask(question, true) }
+	d.line = func(_ context.Context, question string) (string, error) { return screen.Ask(question, false) }
 	sh := interp.New(interp.Config{Dial: d.dial, Login: d.login, Forget: d.forget, Out: screen.Answers(), Err: screen.Troubles(), StopOnError: o.stop,
 		Strict: o.strict, Interactive: true, Color: os.Getenv("NO_COLOR") == "", Getenv: os.Getenv, Progress: screen.Progress})
 	defer sh.Close()

@@ -64,6 +64,7 @@ var unusual = map[string][]error{
 	"unlink":      {unix.ENXIO},
 	"truncate":    {unix.EINVAL, unix.ENXIO, unix.ETXTBSY},
 	"chmod":       {unix.EOPNOTSUPP},
+	"readdir":     {unix.ENXIO}, // and of the directory
 }
 
 // expected says whether err may come from a call of this kind.

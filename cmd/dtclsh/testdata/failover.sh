@@ -10,18 +10,7 @@ trap said EXIT
 mkdir /mnt/orion /mnt/nova
 mount -t tmpfs tmpfs /run
 
-# a user repl with the password $2 on machine $1, who is in dtadmin
-people() {
-  cp -a /etc "/tmp/etc-$1"
-  cp /mnt/ops/pam.d/understudy "/tmp/etc-$1/pam.d/understudy"
-  echo 'repl:x:4242:4242::/nonexistent:/bin/false' >>"/tmp/etc-$1/passwd"
-  printf 'repl:x:4242:\ndtadmin:x:4243:repl\n' >>"/tmp/etc-$1/group"
-  echo "repl:$(perl -e 'print crypt($ARGV[0], q($6$understudy$))' "$2"):19000:0:99999:7:::" >>"/tmp/etc-$1/shadow"
-}
-dress() {
-  # As a whole: a file that is replaced outside takes a mount on it away.
-  mount --bind "/tmp/etc-$1" /etc
-}
+. /mnt/testdata/people.sh
 people nova pw-one
 people orion pw-two
 
@@ -51,7 +40,6 @@ until_ok() {
   done
   "$@"
 }
-export -f dress
 daemon() { # name, address
   exec ip netns exec "$1" bash -c "mount --bind /mnt/$1/srv /srv; dress $1
     exec understudy daemon --name $1 --data /tmp/$1 --listen $2"
@@ -69,7 +57,7 @@ grep_on() { on "$1" -c "$2" | grep -q "$3"; }
 card() { ip netns exec nova ip "$@"; }
 
 # every form, against real daemons
-on orion -f "$FORMS" >/out/forms 2>&1
+on orion -f /mnt/testdata/forms.dtcl >/out/forms 2>&1
 card addr del 198.51.100.11/24 dev wire 2>/dev/null || true
 
 # protect, watch, die

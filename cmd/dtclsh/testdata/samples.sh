@@ -1,21 +1,10 @@
 # nova (198.51.100.10) and orion (198.51.100.20), each with a network, a /srv and users of
 # its own, joined by a wire; the sample scripts are run one after another.
 set -eu
-mkdir /mnt/etc /mnt/orion /mnt/nova
+mkdir /mnt/orion
 mount -t tmpfs tmpfs /run
 
-# a user repl with the password $2 on machine $1, who is in dtadmin
-people() {
-  cp /etc/passwd /etc/group /etc/shadow "/mnt/$1/"
-  cp -r /etc/pam.d "/mnt/$1/pam.d"
-  cp /mnt/ops/pam.d/understudy "/mnt/$1/pam.d/understudy"
-  echo 'repl:x:4242:4242::/nonexistent:/bin/false' >>"/mnt/$1/passwd"
-  printf 'repl:x:4242:\ndtadmin:x:4243:repl\n' >>"/mnt/$1/group"
-  echo "repl:$(perl -e 'print crypt($ARGV[0], q($6$understudy$))' "$2"):19000:0:99999:7:::" >>"/mnt/$1/shadow"
-}
-dress() {
-  for f in passwd group shadow pam.d; do mount --bind "/mnt/$1/$f" "/etc/$f"; done
-}
+. /mnt/testdata/people.sh
 people nova pw-one
 people orion pw-two
 
@@ -34,7 +23,6 @@ until_ok() {
   done
   "$@"
 }
-export -f dress
 ip netns exec orion bash -c 'mount --bind /mnt/orion/srv /srv; dress orion
   exec understudy daemon --name orion --data /tmp/orion --listen 198.51.100.20' 2>/out/jersey.log &
 orion=$!
