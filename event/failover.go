@@ -37,6 +37,8 @@ const (
 	RestoreDone       ID = 20113
 	AddressesGivenUp  ID = 20115
 	AddressesBack     ID = 20116
+	AddressUnasked    ID = 20117
+	AddressAsked      ID = 20118
 	FailoverComplete  ID = 700001
 )
 
@@ -81,6 +83,9 @@ var failoverKinds = []Kind{
 	{TargetIsolated, failing, Error, "target cut off", "%1 does not answer, and no failover is begun: %2", []string{"source", "why"},
 		"look after the network of this machine; it goes on by itself", TargetReached},
 	{TargetReached, failing, Success, "target reached", "the network of this machine is no reason to wait about %1 any more", []string{"source"}, "", 0},
+	{AddressUnasked, failing, Error, "source not asked", "this machine cannot ask whether %1 lives, at %2", []string{"source", "addresses"},
+		"look after this machine's routes, network cards and packet filter; until then nobody watches these addresses", AddressAsked},
+	{AddressAsked, failing, Success, "source asked again", "this machine can ask again whether %1 lives", []string{"source"}, "", 0},
 	{MonitorUnreadable, monitor, Error, "monitor unreadable", "a stored monitor cannot be read and does not work: %1", []string{"err"},
 		"put back a copy, or remove the file and make the monitor anew", 0},
 	{OwnAddressTaken, monitor, Error, "own address taken", "address %1 of this machine is answered for by %2", []string{"address", "mac"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +74,7 @@ func (a *arrivals) next() (r request, err error) {
 
 // answer sends msg to whoever asked. What is lost is asked again.
 func (a *arrivals) answer(r request, msg []byte) {
+	_ = a.SetWriteDeadline(time.Now().Add(sendPatience))
 	_, _, _ = a.WriteMsgUDPAddrPort(msg, r.asked, r.from)
 }
 

@@ -32,7 +32,7 @@ func (Kernel) NICs() ([]NIC, error) {
 		if at.Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		n := NIC{Number: len(out) + 1, Name: at.Name, MAC: at.HardwareAddr.String(), Up: at.RawFlags&unix.IFF_UP != 0 && at.RawFlags&unix.IFF_LOWER_UP != 0}
+		n := NIC{Number: len(out) + 1, Name: at.Name, MAC: at.HardwareAddr.String(), Up: hasCarrier(at)}
 		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 		if err != nil {
 			return nil, fmt.Errorf("list addresses of %s: %w", at.Name, err)
@@ -138,6 +138,24 @@ func putBack(l netlink.Link, family int, p netip.Prefix, addrs []netlink.Addr, r
 	return errors.Join(errs...)
 }
 
+// Carrier reports whether the card by which ip is reached has one. An error says that there
+// is no such card.
+func (Kernel) Carrier(ip netip.Addr) (nic string, up bool, err error) {
+	routes, err := netlink.RouteGet(ip.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return "", false, fmt.Errorf("route to %s: %w", ip, err)
+	}
+	l, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", false, fmt.Errorf("route to %s: %w", ip, err)
+	}
+	return l.Attrs().Name, hasCarrier(l.Attrs()), nil
+}
+
+func hasCarrier(at *netlink.LinkAttrs) bool {
+	return at.RawFlags&unix.IFF_UP != 0 && at.RawFlags&unix.IFF_LOWER_UP != 0
+}
+
 // Ping asks three times within a second.
 func (k Kernel) Ping(ctx context.Context, ip netip.Addr) bool {
 	p, err := newPing(ip)
@@ -162,7 +180,11 @@ func (k Kernel) Ping(ctx context.Context, ip netip.Addr) bool {
 func (Kernel) Prober(a Address) (Prober, error) {
 	switch a.Probe {
 	case ProbePing:
-		return newPing(a.IP())
+		p, err := newPing(a.IP())
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
 	case ProbeService:
 		return nil, errors.New("service probe: no keys") // Manager makes it
 	}

@@ -78,7 +78,9 @@ func (l *lessor) lease(r *record) (out Lease) {
 		}
 	}
 	for _, a := range r.moving() {
-		out.Addresses = append(out.Addresses, Leased{IP: a.IP(), MAC: l.macs[a.IP()]})
+		if !slices.Contains(r.Skip, a.IP().String()) { // what is not taken over stays where it is
+			out.Addresses = append(out.Addresses, Leased{IP: a.IP(), MAC: l.macs[a.IP()]})
+		}
 	}
 	out.Void = r.Monitor.NoLease || len(out.Addresses) == 0 || !r.Started && r.Phase == Watching
 	out.Taken = !out.Void && r.taken()
@@ -92,14 +94,11 @@ func (r *record) taken() bool {
 	case FailedOver:
 		return true
 	case FailingOver:
-		at := func(name string) int {
-			return slices.IndexFunc(takeoverSteps, func(st step) bool { return st.name == name })
-		}
 		from := "addresses"
 		if r.Order.Force || r.Order.Switch {
 			from = PreFailover // what was received is applied by then
 		}
-		return at(r.Step) >= at(from)
+		return stepAt(r.Step) >= stepAt(from)
 	case FailingBack:
 		return len(r.Taken) > 0
 	}
@@ -122,6 +121,7 @@ func (l *lessor) renew(r *record) time.Duration {
 		return maxRenewal
 	}
 	msg = append(msg, l.s.m.host.Sign(msg)...)
+	_ = l.conn.SetWriteDeadline(time.Now().Add(sendPatience))
 	for _, a := range r.Monitor.Addresses {
 		if a.Watch && !holds(nics, a.IP()) {
 			_, _ = l.conn.WriteToUDPAddrPort(msg, netip.AddrPortFrom(a.IP(), uint16(a.Port))) // the next one asks again

@@ -302,9 +302,7 @@ func (m *Manager) switchOn(source string, on bool) error {
 	}
 	err = s.change(func(r *record) { r.Started, r.Await = on, on && r.Await })
 	if !on {
-		s.mu.Lock()
-		s.pending, s.refused = "", false
-		s.mu.Unlock()
+		s.settle("", false)
 		m.host.Cured(s.source, SourceSilent, DecisionAwaited, TargetIsolated)
 	}
 	s.poke()
@@ -328,7 +326,9 @@ func (m *Manager) Failover(ctx context.Context, source string, confirmed bool, o
 		}
 	}
 	o.Manual = true
-	s.begin(o)
+	if !s.begin(o) {
+		return fmt.Errorf("%w: %s is %s", ErrFailedOver, s.source, s.current().Phase)
+	}
 	stopped := ""
 	if err := s.until(ctx, func(r *record, pending string) bool {
 		stopped = pending
@@ -358,7 +358,7 @@ func (m *Manager) mayTakeOver(ctx context.Context, s *sentry, r *record, confirm
 // answers asks whether a source whose monitor is stopped lives.
 func (m *Manager) answers(ctx context.Context, s *sentry, r *record) bool {
 	s.mu.Lock()
-	light, watching := s.light, len(s.watched) > 0
+	light, watching := s.light, len(s.watched) > 0 && s.unasked == ""
 	s.mu.Unlock()
 	if watching && s.answering() {
 		return light != Failed
@@ -399,7 +399,7 @@ func (m *Manager) Decline(source string) error {
 	}
 	s.mu.Lock()
 	waiting := s.pending != ""
-	s.pending = ""
+	s.pending, s.cutOff = "", false
 	s.refused = s.refused || waiting
 	s.announceChange()
 	s.mu.Unlock()

@@ -28,13 +28,16 @@ type Network interface {
 	Remove(nic string, p netip.Prefix) error
 	// Announce tells the network once that nic has ip, and returns the card's address.
 	Announce(nic string, ip netip.Addr) (mac string, err error)
+	// Carrier reports whether the card by which ip is reached has one.
+	Carrier(ip netip.Addr) (nic string, up bool, err error)
 	// Ping reports whether ip answers within a second.
 	Ping(ctx context.Context, ip netip.Addr) bool
 	// Prober opens a probe of one address.
 	Prober(a Address) (Prober, error)
 }
 
-// Prober asks one address whether it lives. Send is called by one goroutine.
+// Prober asks one address whether it lives. Send is called by one goroutine and does not
+// wait; its error says that this machine could not ask.
 type Prober interface {
 	Send() error
 	// Answers gets a value when an answer to a request of this prober came.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,8 +46,8 @@ func newPing(ip netip.Addr) (*ping, error) {
 	return p, nil
 }
 
-// Send asks once. That the host cannot be reached is no error but no answer; errors say
-// that nothing was asked.
+// Send asks once. That nobody is there is no error but no answer; an error says that this
+// machine could not ask.
 func (p *ping) Send() error {
 	p.seq++
 	b := make([]byte, pingBytes)
@@ -60,14 +61,38 @@ func (p *ping) Send() error {
 	if !p.v6 { // the kernel does it for ICMPv6
 		binary.BigEndian.PutUint16(b[2:], onesSum(b))
 	}
-	return asked(p.conn.Write(b))
+	return transmit(p.conn, b)
 }
 
-// asked tells whether a request that was not sent counts as asked: one on a segment where
-// nobody answers for the address does.
-func asked(_ int, err error) error {
-	if errors.Is(err, unix.EHOSTUNREACH) || errors.Is(err, unix.EHOSTDOWN) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil
+// sendPatience is how long a request may wait for room. A network card that sends nothing
+// any more, though it has a carrier, leaves none, and would else be waited for.
+const sendPatience = 20 * time.Millisecond
+
+// transmit sends a request. What routers and kernels said of requests before (ICMP errors)
+// comes up as the error of this one: it is sent again, and an error that stays is of now.
+func transmit(conn net.Conn, b []byte) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(sendPatience))
+	_, err := conn.Write(b)
+	if err != nil {
+		_, err = conn.Write(b)
+	}
+	return unable(err)
+}
+
+// unable is err, if it says that this machine could not ask; nil if the question is as good
+// as asked. That a host, or the network where it is, cannot be reached (EHOSTUNREACH: nobody
+// answers for the address on the segment, or a route says so; EHOSTDOWN; ECONNREFUSED: its
+// kernel said so of a request before) is silence of the source, as a dead one causes it.
+// All else is this machine's own: no route (ENETUNREACH), a card that is down (ENETDOWN,
+// ENODEV, ENXIO), its own packet filter or a forbidding route (EPERM, EACCES), a sending
+// address that is gone (EINVAL, EADDRNOTAVAIL), no IPv6 (EAFNOSUPPORT), no room or memory
+// (EAGAIN, ENOBUFS, ENOMEM, EMFILE): nothing was asked, and a living source would be as
+// silent.
+func unable(err error) error {
+	for _, silence := range []error{unix.EHOSTUNREACH, unix.EHOSTDOWN, unix.ECONNREFUSED} {
+		if errors.Is(err, silence) {
+			return nil
+		}
 	}
 	return err
 }

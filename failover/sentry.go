@@ -3,7 +3,6 @@ package failover
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 
@@ -23,12 +22,15 @@ type sentry struct {
 	rec     record
 	watched map[string]*watched // by IP
 	light   Light
-	pending string // why a decision is awaited; "": none is
+	pending string // why a decision is awaited, or why no takeover begins; "": neither
+	cutOff  bool   // pending says why this machine may be cut off itself: nobody has to decide
+	unasked string // addresses that this machine cannot ask, and why
 	refused bool   // a takeover was declined, or stopped, since the source answered last
 	changed chan struct{}
 	lessor  *lessor // nil: no socket for it
 
-	grace time.Time // no takeover before; of the goroutine that watches
+	grace   time.Time // no takeover before; of the goroutine that watches
+	resumed bool      // a takeover goes on behind its probes; of the goroutine that runs
 }
 
 func (m *Manager) newSentry(r record) *sentry {
@@ -104,6 +106,7 @@ func (s *sentry) run(ctx context.Context) {
 func (s *sentry) takeOver(ctx context.Context) {
 	s.m.host.Tell(TakeoverBegins, s.source, s.source)
 	s.m.host.Cured(s.source, DecisionAwaited)
+	s.resumed = stepAt(s.current().Step) > stepAt("probe")
 	err := s.perform(ctx, takeoverSteps, failpoint.TakeoverBefore, failpoint.TakeoverAfter)
 	switch {
 	case ctx.Err() != nil:
@@ -112,9 +115,7 @@ func (s *sentry) takeOver(ctx context.Context) {
 		s.stopped(err)
 		return
 	}
-	s.mu.Lock()
-	s.pending = ""
-	s.mu.Unlock()
+	s.settle("", false)
 	if err := s.change(func(r *record) { r.Phase, r.Step, r.Since = FailedOver, "", time.Now() }); err != nil {
 		s.trouble("record", err)
 	}
@@ -137,11 +138,16 @@ func (s *sentry) stopped(why error) {
 
 // await shows that a person has to decide.
 func (s *sentry) await(why string) {
-	s.mu.Lock()
-	s.pending, s.refused = why, true
-	s.announceChange()
-	s.mu.Unlock()
+	s.settle(why, true)
 	s.m.host.Alert(DecisionAwaited, s.source, s.source, why)
+}
+
+// settle says why a person has to decide; "": nobody has to.
+func (s *sentry) settle(pending string, refused bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending, s.cutOff, s.refused = pending, false, refused
+	s.announceChange()
 }
 
 // failBack gives the source its identity back.
@@ -159,8 +165,9 @@ func (s *sentry) failBack(ctx context.Context) {
 		s.trouble("record", err)
 	}
 	s.mu.Lock()
-	s.pending, s.refused, s.light = "", false, Online
+	s.light = Online
 	s.mu.Unlock()
+	s.settle("", false)
 	s.m.host.Tell(FailbackDone, s.source, s.source)
 }
 
@@ -197,6 +204,8 @@ func (s *sentry) hold(ctx context.Context) {
 				looked = now
 				if s.contested(ctx) {
 					sent, begun, due = 0, now, true
+				} else {
+					s.reclaim(ctx) // what a rival had when this machine started, and lost since
 				}
 			}
 			if due {
@@ -273,15 +282,4 @@ func (s *sentry) until(ctx context.Context, ok func(r *record, pending string) b
 		case <-changed:
 		}
 	}
-}
-
-// sorted are the watched addresses in the order of the monitor.
-func (s *sentry) lights() (out []Light) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range s.watched {
-		out = append(out, w.light())
-	}
-	slices.Sort(out)
-	return out
 }

@@ -113,7 +113,7 @@ func (b *beat) Send() error {
 	b.mu.Unlock()
 	msg := append([]byte(beatAsk), b.token[:]...)
 	msg = binary.BigEndian.AppendUint64(msg, n)
-	return asked(b.conn.Write(append(msg, make([]byte, b.signed)...)))
+	return transmit(b.conn, append(msg, make([]byte, b.signed)...))
 }
 
 func (b *beat) Answers() <-chan struct{} { return b.answers }
@@ -173,7 +173,7 @@ func newEitherTo(answers chan struct{}, all ...Prober) *either {
 	return e
 }
 
-// Send asks by all; one that was sent is enough.
+// Send asks by all; one that could be asked is enough.
 func (e *either) Send() error {
 	var errs []error
 	for _, p := range e.all {

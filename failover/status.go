@@ -16,13 +16,16 @@ type Status struct {
 	Timeout   time.Duration
 	Line      string // one sentence for people
 	Lease     string // what the source does when it is cut off
-	Pending   string // why a decision is awaited
+	Pending   string // why a decision is awaited, or why no takeover begins
+	Unasked   string // addresses that this machine cannot ask, and why
 	Step      string
 	Errors    []string
 	Restore   bool // restore required
 	Since     time.Time
 	Taken     []Taken
 	Addresses []AddressStatus
+
+	cutOff bool // Pending says why this machine may be cut off itself
 }
 
 // AddressStatus is one watched address.
@@ -64,7 +67,7 @@ func (s *sentry) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.rec.clone()
-	st := Status{Monitor: r.Monitor, Started: r.Started, Pending: s.pending, Step: r.Step, Errors: r.Errors, Restore: r.Restore, Since: r.Since, Taken: r.Taken}
+	st := Status{Monitor: r.Monitor, Started: r.Started, Pending: s.pending, cutOff: s.cutOff, Unasked: s.unasked, Step: r.Step, Errors: r.Errors, Restore: r.Restore, Since: r.Since, Taken: r.Taken}
 	for _, a := range r.Monitor.Addresses {
 		if w := s.watched[a.IP().String()]; w != nil {
 			st.Addresses = append(st.Addresses, w.status())
@@ -122,8 +125,12 @@ func (st *Status) line() string {
 		return fmt.Sprintf("giving %s its identity back: step %s", source, st.Step)
 	}
 	switch {
+	case st.Pending != "" && st.cutOff:
+		return fmt.Sprintf("%s does not answer, and no takeover begins: %s", source, st.Pending)
 	case st.Pending != "":
 		return fmt.Sprintf("%s has failed and a person has to decide: %s", source, st.Pending)
+	case st.Unasked != "":
+		return fmt.Sprintf("%s cannot be asked at %s", source, st.Unasked)
 	case st.State == string(Failed):
 		return source + " has failed; no takeover now"
 	case st.State == string(Caution):

@@ -39,13 +39,19 @@ var failbackSteps = []step{
 	{PostFailback, "run the post-failback script", func(s *sentry, ctx context.Context) error { return s.script(ctx, PostFailback) }},
 }
 
+// stepAt is the place of a step of a takeover; -1: it is none.
+func stepAt(name string) int {
+	return slices.IndexFunc(takeoverSteps, func(st step) bool { return st.name == name })
+}
+
 // errStopped wraps what stops a takeover: the data and the addresses stay as they are.
 var errStopped = errors.New("takeover stopped")
 
 // perform does the steps from the one the record names on. It returns errStopped's error
 // if a step forbids to go on, and the cause of ctx when the daemon ends.
 func (s *sentry) perform(ctx context.Context, steps []step, before, after failpoint.Point) error {
-	from := max(slices.IndexFunc(steps, func(st step) bool { return st.name == s.current().Step }), 0)
+	now := s.current().Step
+	from := max(slices.IndexFunc(steps, func(st step) bool { return st.name == now }), 0)
 	for _, st := range steps[from:] {
 		if err := s.change(func(r *record) { r.Step = st.name }); err != nil {
 			s.trouble(st.name, err) // the disk is full; availability first
@@ -69,9 +75,13 @@ func (s *sentry) perform(ctx context.Context, steps []step, before, after failpo
 
 // trouble notes what went wrong in a step that does not stop the rest (F32).
 func (s *sentry) trouble(step string, err error) {
+	text := step + ": " + err.Error()
+	if slices.Contains(s.current().Errors, text) {
+		return
+	}
 	s.m.host.Tell(StepFailed, s.source, s.source, step, err)
 	_ = s.change(func(r *record) {
-		if text := step + ": " + err.Error(); len(r.Errors) < maxErrors && !slices.Contains(r.Errors, text) {
+		if len(r.Errors) < maxErrors {
 			r.Errors = append(r.Errors, text)
 		}
 	})
@@ -131,10 +141,7 @@ func (s *sentry) probeAddresses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	skip, errs := s.askFor(ctx, &r, nics)
-	for end := time.Now().Add(switchPatience); len(skip) > 0 && r.Order.Switch && ctx.Err() == nil && time.Now().Before(end); {
-		skip, errs = s.askFor(ctx, &r, nics) // the source was told, and is about to go
-	}
+	skip, errs := s.askUntilGone(ctx, &r, nics, r.Order.Switch)
 	switch {
 	case len(skip) == 0:
 	case r.Order.Force:
@@ -149,6 +156,15 @@ func (s *sentry) probeAddresses(ctx context.Context) error {
 
 // switchPatience is how long a source may take to give its addresses up when it is told.
 const switchPatience = 20 * time.Second
+
+// askUntilGone is askFor, again and again while a source that was told is about to go.
+func (s *sentry) askUntilGone(ctx context.Context, r *record, nics []NIC, told bool) (skip []string, errs []error) {
+	skip, errs = s.askFor(ctx, r, nics)
+	for end := time.Now().Add(switchPatience); len(skip) > 0 && told && ctx.Err() == nil && time.Now().Before(end); {
+		skip, errs = s.askFor(ctx, r, nics)
+	}
+	return skip, errs
+}
 
 // askFor asks for all addresses at once and lists those that somebody else answers for.
 func (s *sentry) askFor(ctx context.Context, r *record, nics []NIC) (skip []string, errs []error) {
@@ -193,6 +209,10 @@ func (s *sentry) addAddresses(ctx context.Context) error {
 		return err
 	}
 	var errs []error
+	if s.resumed {
+		errs = append(errs, s.askAgain(ctx, &r, nics))
+		r = s.current()
+	}
 	for _, a := range r.moving() {
 		if slices.Contains(r.Skip, a.IP().String()) || ctx.Err() != nil {
 			continue
@@ -203,6 +223,24 @@ func (s *sentry) addAddresses(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// askAgain asks for what is not here yet of a takeover that was interrupted: the source may
+// have come back meanwhile. Others keep what they answer for (F33); a source that holds its
+// addresses on lease is told now that this machine stands in.
+func (s *sentry) askAgain(ctx context.Context, r *record, nics []NIC) error {
+	if r.Order.Force {
+		return nil
+	}
+	skip, errs := s.askUntilGone(ctx, r, nics, r.Order.Switch || r.Lent)
+	if len(skip) == 0 || ctx.Err() != nil {
+		return errors.Join(errs...)
+	}
+	errs = append(errs, fmt.Errorf("not taken over, another machine answers: %s", strings.Join(skip, ", ")))
+	return errors.Join(append(errs, s.change(func(r *record) {
+		r.Skip = append(r.Skip, skip...)
+		r.Taken = slices.DeleteFunc(r.Taken, func(t Taken) bool { return slices.Contains(skip, t.Prefix.Addr().String()) })
+	}))...)
 }
 
 func (s *sentry) addAddress(nics []NIC, a Address) error {

@@ -15,6 +15,7 @@ const (
 	SourceFailed                 // source
 	DecisionAwaited              // source, why; an alert
 	TargetIsolated               // source, why; an alert
+	Unasked                      // source, which addresses and why; an alert: this machine cannot ask them
 	TakeoverBegins               // source
 	TakeoverDone                 // source
 	TakeoverComplete             // source; the original's second word for it

@@ -13,7 +13,7 @@ type Light string
 // The lights.
 const (
 	Online  Light = "online"  // green
-	Caution Light = "caution" // yellow: a quarter of the time to fail passed in silence
+	Caution Light = "caution" // yellow: a quarter of the time to fail passed without an answer
 	Failed  Light = "failed"  // red
 )
 
@@ -24,29 +24,48 @@ type Countdown struct {
 	Pace    time.Duration // between requests
 
 	silent time.Duration // without an answer to requests that were sent and listened for
+	blind  time.Duration // in which no request could be sent
 	last   time.Duration // when Step was called last
 	begun  bool
 }
+
+// Request is what became of the one before a step.
+type Request int
+
+// What can become of it.
+const (
+	Unsent Request = iota // none was due, or its answer counts for nothing yet
+	Sent                  // it is on its way, or nobody is there to take it
+	Unable                // this machine could not send it: it knows nothing of the source
+)
 
 // NewCountdown begins a full one.
 func NewCountdown(a Address) Countdown {
 	return Countdown{Timeout: a.Timeout(), Pace: a.Interval() / requestsPerInterval}
 }
 
-// Step goes on to now. asked says that a request was sent at the step before, answered that
-// an answer came since. Silence counts at most one pace for each request, however late the
-// step comes: whoever did not ask cannot have missed an answer.
-func (c *Countdown) Step(now time.Duration, asked, answered bool) {
-	passed := min(now-c.last, c.Pace)
+// Step goes on to now. before says what became of the request of the step before, answered
+// that an answer came since. Silence counts at most one pace for each request, however late
+// the step comes: whoever did not ask cannot have missed an answer.
+func (c *Countdown) Step(now time.Duration, before Request, answered bool) {
+	passed := max(min(now-c.last, c.Pace), 0)
 	c.last = now
 	switch {
 	case answered:
-		c.silent = 0
-	case c.begun && asked && passed > 0:
-		c.silent += passed
+		c.silent, c.blind = 0, 0
+	case c.begun && before == Sent:
+		c.silent, c.blind = c.silent+passed, 0
+	case c.begun && before == Unable:
+		c.blind = min(c.blind+passed, c.Timeout)
 	}
 	c.begun = true
 }
+
+// Blind reports whether nothing could be asked for the whole time to fail.
+func (c *Countdown) Blind() bool { return c.blind >= c.Timeout }
+
+// Stale reports whether half of the time to fail passed in silence.
+func (c *Countdown) Stale() bool { return c.silent >= c.Timeout/2 }
 
 // Left is the time to fail.
 func (c *Countdown) Left() time.Duration { return max(c.Timeout-c.silent, 0) }
@@ -59,7 +78,7 @@ func (c *Countdown) Light() Light {
 	switch {
 	case c.silent >= c.Timeout:
 		return Failed
-	case c.silent >= c.Timeout/4: // F55: 25 % of the whole timeout
+	case c.silent+c.blind >= c.Timeout/4: // F55: 25 % of the whole timeout
 		return Caution
 	}
 	return Online

@@ -13,7 +13,7 @@ var second4 = Address{Address: "192.0.2.1", IntervalMS: 1000, Missed: 4}
 func TestCountdown(t *testing.T) {
 	c := NewCountdown(second4)
 	now := time.Duration(0)
-	step := func(answered bool) { c.Step(now, true, answered); now += c.Pace }
+	step := func(answered bool) { c.Step(now, Sent, answered); now += c.Pace }
 	for range 6 {
 		step(false)
 	}
@@ -46,7 +46,7 @@ func TestLateTimersAreNoSilence(t *testing.T) {
 		for i := range rapid.IntRange(1, 200).Draw(t, "steps") {
 			asked := rapid.IntRange(0, 9).Draw(t, "asked") > 0
 			answered := rapid.IntRange(0, 30).Draw(t, "answered") == 0
-			c.Step(now, asked, answered)
+			c.Step(now, map[bool]Request{false: Unable, true: Sent}[asked], answered)
 			switch {
 			case answered:
 				unanswered = 0

@@ -7,22 +7,6 @@ import (
 	"time"
 )
 
-// watched is one address under watch.
-type watched struct {
-	a  Address
-	mu sync.Mutex // guards what follows
-
-	count Countdown
-	heard bool  // it answered since the watch began
-	err   error // why nothing is asked; nil: it is
-}
-
-func (w *watched) light() Light {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.count.Light()
-}
-
 // watch asks the source until the monitor is stopped, or the takeover begins.
 func (s *sentry) watch(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -34,6 +18,7 @@ func (s *sentry) watch(ctx context.Context) {
 		s.watched, s.light = map[string]*watched{}, Online
 		s.announceChange()
 		s.mu.Unlock()
+		s.tellUnasked("")
 	}()
 	r := s.current()
 	news := make(chan struct{}, 1)
@@ -64,70 +49,17 @@ func (s *sentry) watch(ctx context.Context) {
 	}
 }
 
-// ask sends requests to one address and counts.
-func (s *sentry) ask(ctx context.Context, w *watched, await bool, news chan<- struct{}) {
-	var p Prober
-	defer func() {
-		if p != nil {
-			p.Close()
-		}
-	}()
-	begun, asked := time.Now(), false
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		var answers <-chan struct{}
-		if p != nil {
-			answers = p.Answers()
-		}
-		answered := false
-		select {
-		case <-ctx.Done():
-			return
-		case <-answers:
-			answered = true
-		case <-timer.C:
-			select {
-			case <-answers: // it came while nobody looked
-				answered = true
-			default:
-			}
-		}
-		w.mu.Lock()
-		w.heard = w.heard || answered
-		w.count.Step(time.Since(begun), asked && (w.heard || !await), answered)
-		w.mu.Unlock()
-		select {
-		case news <- struct{}{}:
-		default:
-		}
-		if answered {
-			continue // the timer still runs
-		}
-		var err error
-		if p == nil {
-			p, err = s.m.prober(s.source, w.a)
-		}
-		if err == nil {
-			err = p.Send()
-		}
-		asked = err == nil
-		w.mu.Lock()
-		w.err = err
-		w.mu.Unlock()
-		timer.Reset(w.count.Pace)
-	}
-}
-
 // judge looks at the lights and acts: it reports whether a takeover begins.
 func (s *sentry) judge(ctx context.Context) bool {
-	now := Decide(s.current().Monitor.Trigger, s.lights())
+	v := s.view()
+	s.tellUnasked(v.unasked)
+	now := v.light(s.current().Monitor.Trigger)
 	heard := s.answering() // a countdown that just began anew says nothing
 	s.mu.Lock()
 	before, refused := s.light, s.refused
 	s.light = now
 	if now == Online && heard {
-		s.pending, s.refused = "", false
+		s.pending, s.cutOff, s.refused = "", false, false
 	}
 	if before != now {
 		s.announceChange()
@@ -189,6 +121,10 @@ func (s *sentry) trigger(ctx context.Context) bool {
 		s.await("manual intervention is on")
 		return false
 	}
+	if why := s.view().unasked; why != "" && len(r.Monitor.Witnesses) == 0 && r.Monitor.Trigger == TriggerAll {
+		s.await("this machine cannot ask at " + why)
+		return false
+	}
 	if err := s.m.host.Usable(s.source); err != nil {
 		s.await("the data is not usable: " + err.Error())
 		return false
@@ -211,7 +147,7 @@ func (s *sentry) stillFailed(ctx context.Context, r *record) bool {
 		return false
 	case <-time.After(pace + min(pace, 50*time.Millisecond)):
 	}
-	return Decide(r.Monitor.Trigger, s.lights()) == Failed
+	return s.view().light(r.Monitor.Trigger) == Failed
 }
 
 // countAgain: it is this machine that is cut off, so its silence proves nothing. The
@@ -223,14 +159,15 @@ func (s *sentry) countAgain(why error) {
 		w.count.Back()
 		w.mu.Unlock()
 	}
-	s.pending = why.Error()
+	s.pending, s.cutOff = why.Error(), true
 	s.announceChange()
 	s.mu.Unlock()
 	s.m.host.Alert(TargetIsolated, s.source, s.source, why)
 }
 
-// isolated says why it may be this machine that is cut off: a network card without a
-// carrier, or no witness that answers.
+// isolated says why it may be this machine that is cut off: a network card that would get
+// an address has no carrier, no witness answers, or, without witnesses, no card by which the
+// source is asked has a carrier.
 func (s *sentry) isolated(ctx context.Context, r *record) error {
 	nics, err := s.m.net.NICs()
 	if err != nil {
@@ -242,7 +179,7 @@ func (s *sentry) isolated(ctx context.Context, r *record) error {
 		}
 	}
 	if len(r.Monitor.Witnesses) == 0 {
-		return nil
+		return s.unplugged(r)
 	}
 	if !s.m.anyAnswers(ctx, r.Monitor.Witnesses) {
 		return fmt.Errorf("none of %d witnesses answers: it may be this machine that is cut off", len(r.Monitor.Witnesses))
@@ -250,17 +187,41 @@ func (s *sentry) isolated(ctx context.Context, r *record) error {
 	return nil
 }
 
-// begin starts a takeover; run does it.
-func (s *sentry) begin(o Order) {
+// unplugged reports that no card by which the source is asked has a carrier.
+func (s *sentry) unplugged(r *record) (why error) {
+	for _, a := range r.Monitor.Addresses {
+		if !a.Watch {
+			continue
+		}
+		nic, up, err := s.m.net.Carrier(a.IP())
+		if up {
+			return nil
+		}
+		if err == nil {
+			why = fmt.Errorf("network card %s of this machine has no carrier", nic)
+		}
+	}
+	return why
+}
+
+// begin starts a takeover; run does it. It reports false if one is under way or done: the
+// countdown may have ended while a person decided.
+func (s *sentry) begin(o Order) (begun bool) {
 	err := s.change(func(r *record) {
+		if r.Phase != Watching {
+			return
+		}
+		begun = true
 		r.Phase, r.Step, r.Order, r.Since = FailingOver, takeoverSteps[0].name, o, time.Now()
 		r.Taken, r.Skip, r.Errors = nil, nil, nil
 	})
-	s.mu.Lock()
-	s.pending, s.refused = "", false
-	s.mu.Unlock()
+	if !begun {
+		return false
+	}
+	s.settle("", false)
 	if err != nil {
 		s.trouble("record", err)
 	}
 	s.poke()
+	return true
 }

@@ -156,7 +156,7 @@ func (n *Node) refuse(source string) error {
 // failoverEvents gives what monitors tell its number.
 var failoverEvents = map[failover.Kind]event.ID{
 	failover.SourceSilent: event.SourceSilent, failover.SourceFailed: event.SourceFailed, failover.DecisionAwaited: event.DecisionAwaited,
-	failover.TargetIsolated: event.TargetIsolated, failover.TakeoverBegins: event.FailoverBegins, failover.TakeoverDone: event.FailoverDone,
+	failover.TargetIsolated: event.TargetIsolated, failover.Unasked: event.AddressUnasked, failover.TakeoverBegins: event.FailoverBegins, failover.TakeoverDone: event.FailoverDone,
 	failover.TakeoverComplete: event.FailoverComplete, failover.TakeoverErrors: event.FailoverErrors, failover.StepBegins: event.FailoverStep,
 	failover.StepFailed: event.FailoverTrouble, failover.ScriptStarts: event.ScriptStarted, failover.ScriptEnded: event.ScriptEnded,
 	failover.ScriptFailed: event.ScriptFailed, failover.Conflict: event.AddressConflict, failover.Contested: event.AddressContested,

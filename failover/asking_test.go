@@ -1,0 +1,298 @@
+package failover
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// scripted is a network of a test: what happens to requests is said by address.
+type scripted struct {
+	mu      sync.Mutex
+	send    map[string]func() error // nil error: it is answered, unless dead
+	dead    map[string]bool
+	stall   time.Duration // the machine stalls so long before it looks for answers
+	witness bool          // one answers
+	down    bool          // no card has a carrier
+}
+
+func (n *scripted) NICs() ([]NIC, error) {
+	_, up, _ := n.Carrier(netip.Addr{})
+	return []NIC{{Number: 1, Name: "wire", MAC: "02:00:00:00:00:02", Up: up, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}}}, nil
+}
+func (n *scripted) Carrier(netip.Addr) (string, bool, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return "wire", !n.down, nil
+}
+func (n *scripted) Probe(context.Context, string, netip.Addr) (string, bool, error) {
+	return "", false, nil
+}
+func (n *scripted) Add(string, netip.Prefix) error              { return nil }
+func (n *scripted) Remove(string, netip.Prefix) error           { return nil }
+func (n *scripted) Announce(string, netip.Addr) (string, error) { return "", nil }
+func (n *scripted) Ping(context.Context, netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.witness
+}
+func (n *scripted) Prober(a Address) (Prober, error) {
+	return &asker{n: n, ip: a.IP().String(), answers: make(chan struct{}, 1)}, nil
+}
+
+func (n *scripted) but(change func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change()
+}
+
+func (n *scripted) set(ip string, dead bool, send func() error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dead[ip], n.send[ip] = dead, send
+}
+
+type asker struct {
+	n       *scripted
+	ip      string
+	answers chan struct{}
+}
+
+func (p *asker) Send() error {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	if f := p.n.send[p.ip]; f != nil {
+		if err := f(); err != nil {
+			return unable(err)
+		}
+	}
+	if !p.n.dead[p.ip] {
+		notify(p.answers)
+	}
+	return nil
+}
+
+func (p *asker) Answers() <-chan struct{} {
+	p.n.mu.Lock()
+	stall := p.n.stall
+	p.n.mu.Unlock()
+	time.Sleep(stall)
+	return p.answers
+}
+
+func (p *asker) Close() {}
+
+// told is a node of a test: it keeps what it is told.
+type told struct {
+	plainKeys
+	mu     sync.Mutex
+	alerts map[Kind]string
+}
+
+func (h *told) Name() string                                                { return "jersey" }
+func (h *told) Usable(string) error                                         { return nil }
+func (h *told) Seal(context.Context, string, bool) (json.RawMessage, error) { return nil, nil }
+func (h *told) Unseal(string)                                               {}
+func (h *told) Tell(Kind, string, ...any)                                   {}
+func (h *told) Alert(k Kind, _ string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.alerts[k] = fmt.Sprint(args...)
+}
+func (h *told) Cured(_ string, kinds ...Kind) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.alerts, func(k Kind, _ string) bool { return slices.Contains(kinds, k) })
+}
+func (h *told) alert(k Kind) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.alerts[k]
+}
+
+// watching runs f beside a monitor of addresses that is at work, in a bubble in which time
+// passes at once.
+func watching(t *testing.T, change func(*Monitor), f func(t *testing.T, s *sentry, n *scripted, h *told), ips ...string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := &scripted{send: map[string]func() error{}, dead: map[string]bool{}}
+		h := &told{alerts: map[Kind]string{}}
+		mon := Monitor{Source: "indy", Automatic: true}
+		for _, ip := range ips {
+			mon.Addresses = append(mon.Addresses, Address{Address: ip, Watch: true, Take: true, IntervalMS: 1000, Missed: 4})
+		}
+		if change != nil {
+			change(&mon)
+		}
+		mon.Complete()
+		m := &Manager{dir: t.TempDir(), host: h, net: n, sentries: map[string]*sentry{}}
+		s := m.newSentry(record{Version: recordVersion, Monitor: mon, Started: true})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.watch(ctx) }()
+		defer func() { cancel(); <-done }()
+		time.Sleep(2 * time.Second)
+		if st := s.status(); st.State != "online" {
+			t.Fatalf("at first: %s: %s", st.State, st.Line)
+		}
+		f(t, s, n, h)
+	})
+}
+
+// takingOver reports whether the takeover began.
+func takingOver(s *sentry) bool { return s.current().Phase == FailingOver }
+
+// TestWatchGoesOnAfterAStall: an answer that comes while this machine stalls, and lies there
+// beside the next request's time, ends nothing: requests go on, and the source's death is
+// noticed.
+func TestWatchGoesOnAfterAStall(t *testing.T) {
+	watching(t, nil, func(t *testing.T, s *sentry, n *scripted, _ *told) {
+		n.but(func() { n.stall = 300 * time.Millisecond }) // a request is due every 200 ms
+		time.Sleep(time.Minute)
+		if st := s.status(); st.State != "online" {
+			t.Fatalf("stalling: %s: %s", st.State, st.Line)
+		}
+		n.but(func() { n.stall = 0 })
+		n.set("192.0.2.1", true, nil)
+		time.Sleep(10 * time.Second)
+		if !takingOver(s) {
+			t.Errorf("the source is dead: %+v", s.status())
+		}
+	}, "192.0.2.1")
+}
+
+// failing is an error of a socket as package net gives it.
+func failing(e error) func() error {
+	return func() error {
+		return &net.OpError{Op: "write", Net: "ip4", Err: os.NewSyscallError("sendto", e)}
+	}
+}
+
+var (
+	silences = []error{unix.EHOSTUNREACH, unix.EHOSTDOWN, unix.ECONNREFUSED}
+	troubles = []error{unix.ENETUNREACH, unix.ENETDOWN, unix.EPERM, unix.EACCES, unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENODEV, unix.ENXIO,
+		unix.EAFNOSUPPORT, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN, unix.EMFILE, os.ErrDeadlineExceeded}
+)
+
+// TestDeathIsNoTroubleOfTheTarget: what a dead source makes of a request is silence, and the
+// takeover begins.
+func TestDeathIsNoTroubleOfTheTarget(t *testing.T) {
+	for _, e := range silences {
+		t.Run(e.Error(), func(t *testing.T) {
+			watching(t, nil, func(t *testing.T, s *sentry, n *scripted, _ *told) {
+				n.set("192.0.2.1", true, failing(e))
+				time.Sleep(5 * time.Second)
+				if !takingOver(s) {
+					t.Errorf("no takeover: %+v", s.status())
+				}
+			}, "192.0.2.1")
+		})
+	}
+}
+
+// TestTargetThatCannotAskTellsSo: a target that cannot send its requests never takes over
+// for that, however long; it shows what it is, and raises an alert, until it can ask again.
+// A death that comes then is noticed.
+func TestTargetThatCannotAskTellsSo(t *testing.T) {
+	for _, e := range troubles {
+		t.Run(e.Error(), func(t *testing.T) {
+			watching(t, nil, func(t *testing.T, s *sentry, n *scripted, h *told) {
+				n.set("192.0.2.1", true, failing(e))
+				time.Sleep(1500 * time.Millisecond)
+				if st := s.status(); st.State != "caution" {
+					t.Errorf("after a quarter of the time to fail: %s", st.State)
+				}
+				time.Sleep(time.Hour)
+				st := s.status()
+				if st.State != "caution" || takingOver(s) || !strings.Contains(st.Line, "cannot be asked") || !strings.Contains(st.Addresses[0].Err, e.Error()) {
+					t.Errorf("after an hour: %+v", st)
+				}
+				if a := h.alert(Unasked); !strings.Contains(a, "192.0.2.1 ("+e.Error()+")") {
+					t.Errorf("alert %q", a)
+				}
+				n.set("192.0.2.1", false, nil)
+				time.Sleep(time.Second)
+				if st := s.status(); st.State != "online" || st.Unasked != "" || h.alert(Unasked) != "" || h.alert(SourceSilent) != "" {
+					t.Errorf("mended: %+v, alerts %v", st, h.alerts)
+				}
+				n.set("192.0.2.1", true, nil)
+				time.Sleep(5 * time.Second)
+				if !takingOver(s) {
+					t.Errorf("the source is dead: %+v", s.status())
+				}
+			}, "192.0.2.1")
+		})
+	}
+}
+
+// TestDeathShowsBesideAnAddressThatCannotBeAsked: of two addresses one cannot be asked, and
+// the other falls silent. With a witness that answers the takeover begins; without, a person
+// has to decide; with all cards unplugged it is this machine. Nothing hides.
+func TestDeathShowsBesideAnAddressThatCannotBeAsked(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		change  func(*Monitor)
+		witness bool
+		takes   bool
+		line    string
+	}{
+		{"witness", func(m *Monitor) { m.Witnesses = []string{"192.0.2.9"} }, true, true, ""},
+		{"silent witness", func(m *Monitor) { m.Witnesses = []string{"192.0.2.9"} }, false, false, "no takeover begins: none of 1 witnesses"},
+		{"no witness", nil, false, false, "a person has to decide: this machine cannot ask at 2001:db8::1 (network is unreachable)"},
+		{"any", func(m *Monitor) { m.Trigger = TriggerAny }, false, true, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			watching(t, c.change, func(t *testing.T, s *sentry, n *scripted, _ *told) {
+				n.but(func() { n.witness = c.witness })
+				n.set("2001:db8::1", false, failing(unix.ENETUNREACH))
+				time.Sleep(10 * time.Second)
+				if st := s.status(); takingOver(s) || !strings.Contains(st.Line, "cannot be asked at 2001:db8::1") {
+					t.Errorf("one address is well: %+v", st)
+				}
+				n.set("192.0.2.1", true, nil)
+				time.Sleep(20 * time.Second)
+				if st := s.status(); takingOver(s) != c.takes || !c.takes && !strings.Contains(st.Line, c.line) {
+					t.Errorf("taking over: %v; %+v", takingOver(s), st)
+				}
+			}, "192.0.2.1", "2001:db8::1")
+		})
+	}
+}
+
+// TestUnpluggedTargetTakesNothingOver: without a witness, and with nothing to move, a target
+// none of whose cards has a carrier waits.
+func TestUnpluggedTargetTakesNothingOver(t *testing.T) {
+	watching(t, func(m *Monitor) { m.KeepAddresses = true }, func(t *testing.T, s *sentry, n *scripted, h *told) {
+		n.set("192.0.2.1", true, nil)
+		n.but(func() { n.down = true })
+		time.Sleep(time.Minute)
+		if st := s.status(); takingOver(s) || !strings.Contains(st.Line, "no carrier") || h.alert(TargetIsolated) == "" {
+			t.Errorf("%+v", st)
+		}
+	}, "192.0.2.1")
+}
+
+// TestOneTakeoverAtATime: a takeover that began while a person decided is not begun again.
+func TestOneTakeoverAtATime(t *testing.T) {
+	watching(t, nil, func(t *testing.T, s *sentry, n *scripted, _ *told) {
+		n.set("192.0.2.1", true, nil)
+		time.Sleep(5 * time.Second)
+		taken := Taken{Prefix: netip.MustParsePrefix("192.0.2.1/24"), NIC: "wire", Ours: true}
+		_ = s.change(func(r *record) { r.Step, r.Taken = "announce", []Taken{taken} })
+		if s.begin(Order{Manual: true}) || s.current().Step != "announce" || len(s.current().Taken) != 1 {
+			t.Errorf("begun twice: %+v", s.current())
+		}
+	}, "192.0.2.1")
+}
