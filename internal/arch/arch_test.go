@@ -67,6 +67,9 @@ var allowed = map[string][]string{
 	"internal/testlogin":  {"internal/pamlogin"},
 	"internal/arch":       {},
 
+	"internal/testpostgres": {},
+
+	"internal/stories":          {"control", "node", "internal/bootid", "internal/exercise", "internal/failpoint", "internal/sametree", "internal/testfuse", "internal/testnode"},
 	"internal/stories/connect":  {},
 	"internal/stories/tasks":    {},
 	"internal/stories/topology": {},

@@ -31,11 +31,11 @@ func (s *stage) fast(ip string) control.MonitorAddress {
 func (s *stage) over(before []string) {
 	s.t.Helper()
 	if s.sees().State == "failed over" {
-		s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+		s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 	}
-	s.target.mustAsk("monitor.stop", control.MonitorRequest{Source: "indy"}, nil)
-	s.target.mustAsk("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
-	s.target.mustAsk("monitor.delete", control.MonitorRequest{Source: "indy"}, nil)
+	s.target.Ask("monitor.stop", control.MonitorRequest{Source: "indy"}, nil)
+	s.target.Ask("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
+	s.target.Ask("monitor.delete", control.MonitorRequest{Source: "indy"}, nil)
 	s.b.Revive(hostSource)
 	if now := s.addresses(hostTarget); !slices.Equal(before, now) {
 		s.t.Errorf("the target has %v, had %v", now, before)
@@ -123,7 +123,7 @@ func (s *stage) caseSubnets(second, third string) {
 			s.t.Errorf("%s was not taken over: %v", ip, s.addresses(hostTarget))
 		}
 	}
-	s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+	s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 	if now := s.routes(); now != routes {
 		s.t.Errorf("routes are\n%s\nwere\n%s", now, routes)
 	}
@@ -138,19 +138,19 @@ func (s *stage) casePrompt(string, string) {
 	s.monitor(func(m *control.MonitorConfig) { m.Automatic = false }, s.fast(s.source4()))
 	s.watching()
 	s.b.Die(hostSource)
-	s.target.closeControl() // nobody looks
+	s.target.Close() // nobody looks
 	waitFor(s.t, "a prompt", func() bool { return s.sees().Pending != "" })
 	if st := s.sees(); st.State != "failed" || s.has(hostTarget, s.source4()) {
 		s.t.Errorf("state %s, addresses %v", st.State, s.addresses(hostTarget))
 	}
-	s.target.d.Kill()
-	s.target.start() // it is asked again
+	s.target.D.Kill()
+	s.target.Start() // it is asked again
 	waitFor(s.t, "the prompt after a restart", func() bool { return s.sees().Pending != "" })
-	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "decline"}, nil)
+	s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "decline"}, nil)
 	if st := s.sees(); st.Pending != "" || st.State != "failed" {
 		s.t.Errorf("declined: state %s, pending %q", st.State, st.Pending)
 	}
-	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil)
+	s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil)
 	if !s.has(hostTarget, s.source4()) {
 		s.t.Error("taken over by hand, and the address is not there")
 	}
@@ -189,9 +189,9 @@ func (s *stage) caseScripts(string, string) {
 			s.t.Errorf("a script that is missing is not told: %q", st.Errors)
 		}
 		if wait {
-			s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
-			s.target.mustAsk("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
-			s.target.mustAsk("monitor.delete", control.MonitorRequest{Source: "indy"}, nil)
+			s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			s.target.Ask("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
+			s.target.Ask("monitor.delete", control.MonitorRequest{Source: "indy"}, nil)
 			s.b.Revive(hostSource)
 		}
 	}
@@ -216,14 +216,14 @@ func (s *stage) caseRestart(string, string) {
 	s.watching()
 	s.b.Die(hostSource)
 	s.await("failed over")
-	s.target.kill()
-	s.target.start()
+	s.target.Kill()
+	s.target.Start()
 	if st := s.sees(); st.State != "failed over" || !s.has(hostTarget, s.source4()) {
 		s.t.Errorf("after a restart: %s, %v", st.State, s.addresses(hostTarget))
 	}
-	s.target.kill() // and the machine too: its addresses are gone
+	s.target.Kill() // and the machine too: its addresses are gone
 	s.b.Hosts[hostTarget].Run(s.t, "ip", "addr", "del", s.source4()+"/24", "dev", s.b.Card())
-	s.target.start()
+	s.target.Start()
 	waitFor(s.t, "the address to be back", func() bool { return s.has(hostTarget, s.source4()) })
 }
 
@@ -285,9 +285,9 @@ func TestFailoverSettingsCount(t *testing.T) {
 	s := newStage(t)
 	for name, value := range map[string]string{"PingFrequency": "7", "MissedPackets": "9", "MissedHeartbeats": "11", "UserIntervention": "0", "IPFailover": "0",
 		"AllMustFail": "0", "PreFailoverScript": "/opt/pre", "PreFailoverScriptArgs": "a b", "PreFailoverWait": "1", "PostFailbackScript": "/opt/home"} {
-		s.target.mustAsk("setting.set", control.SettingRequest{Name: name, Value: value}, nil)
+		s.target.Ask("setting.set", control.SettingRequest{Name: name, Value: value}, nil)
 	}
-	s.target.mustAsk("monitor.save", control.MonitorConfig{Source: "indy", Addresses: []control.MonitorAddress{
+	s.target.Ask("monitor.save", control.MonitorConfig{Source: "indy", Addresses: []control.MonitorAddress{
 		{Address: s.source4(), Watch: true}, {Address: "192.0.2.101", Watch: true, Probe: "service"}, {Address: "192.0.2.102", IntervalMS: 100, Missed: 2}}}, nil)
 	st := s.sees()
 	for i, want := range []string{"7000 9", "1000 11", "100 2"} {
@@ -314,7 +314,7 @@ func (s *stage) caseFence(string, string) {
 		s.t.Error("taken over though the fence did not hold")
 	}
 	must(s.t, os.WriteFile(held, nil, 0o600))
-	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil)
+	s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil)
 	if !s.has(hostTarget, s.source4()) {
 		s.t.Error("not taken over")
 	}
@@ -334,8 +334,8 @@ func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
 		times int
 	}{{failpoint.TakeoverBefore, 7}, {failpoint.TakeoverAfter, scaled(0, 7)}, {failpoint.AddressBefore, scaled(1, 2)}, {failpoint.AddressAfter, scaled(1, 2)}} {
 		for i := range c.times {
-			s.target.kill()
-			s.target.startArmed(failpoint.At(c.point, i))
+			s.target.Kill()
+			s.target.StartArmed(failpoint.At(c.point, i))
 			s.monitor(nil, s.fast(s.source4()), control.MonitorAddress{Address: second, Take: true})
 			s.watching()
 			s.b.Die(hostSource)
@@ -353,13 +353,13 @@ func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
 			if p == failpoint.FailbackAfter && i != 1 && !long() {
 				continue // of the short form
 			}
-			s.target.kill()
-			s.target.startArmed(failpoint.At(p, i))
+			s.target.Kill()
+			s.target.StartArmed(failpoint.At(p, i))
 			s.monitor(nil, s.fast(s.source4()), control.MonitorAddress{Address: second, Take: true})
 			s.watching()
 			s.b.Die(hostSource)
 			s.await("failed over")
-			_ = s.target.ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			_ = s.target.Try("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 			s.endsThere(p, i)
 			kills++
 			s.await("stopped")
@@ -372,9 +372,9 @@ func TestTakeoverGoesOnAtEveryStep(t *testing.T) {
 // endsThere waits until the target ended at a point and starts it again.
 func (s *stage) endsThere(p failpoint.Point, i int) {
 	s.t.Helper()
-	if !s.target.d.AwaitEnd(time.Minute) {
-		s.t.Fatalf("%s was not reached %d times:\n%s", p, i+1, s.target.d.Log())
+	if !s.target.D.AwaitEnd(time.Minute) {
+		s.t.Fatalf("%s was not reached %d times:\n%s", p, i+1, s.target.D.Log())
 	}
-	s.target.closeControl()
-	s.target.start()
+	s.target.Close()
+	s.target.Start()
 }

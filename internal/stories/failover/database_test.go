@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,27 +15,13 @@ import (
 	"time"
 
 	"understudy/control"
+	"understudy/internal/testpostgres"
 )
 
-const pgBin = "/usr/lib/postgresql/15/bin/"
-
-// as is the system user of the database.
-func as(t testing.TB) *syscall.Credential {
-	t.Helper()
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		t.Fatalf("system user postgres: %v; install it: bash ops/test-deps.sh", err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-}
-
 // pg runs a program of the database on a host, as its user, to its end.
-func (s *stage) pg(host int, name string, args ...string) string {
+func (s *stage) pg(db *testpostgres.Cluster, host int, name string, args ...string) string {
 	s.t.Helper()
-	cmd := exec.Command(pgBin+name, args...)
-	cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: as(s.t)}
+	cmd := db.Command(name, args...)
 	var out []byte
 	err := s.b.Hosts[host].Do(func() (err error) { out, err = cmd.CombinedOutput(); return err })
 	if err != nil {
@@ -140,20 +125,16 @@ func TestDatabaseContinuesAtTheTarget(t *testing.T) {
 	must(t, os.Chmod(s.base, 0o755))
 	dir, replica := s.protect("stacked")
 	data, sock := filepath.Join(dir, "pg"), filepath.Join(s.base, "sock")
-	cred := as(t)
-	for _, d := range []string{data, sock} {
-		must(t, os.MkdirAll(d, 0o700))
-		must(t, os.Chown(d, int(cred.Uid), int(cred.Gid)))
-	}
-	s.pg(hostSource, "initdb", "-D", data, "-N", "-A", "trust", "-U", "postgres")
+	db := testpostgres.New(t, data, sock)
+	s.pg(db, hostSource, "initdb", "-D", data, "-N", "-A", "trust", "-U", "postgres")
 	must(t, os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte("local all all trust\nhost all all 0.0.0.0/0 trust\n"), 0o644))
 	options := "-k " + sock + " -c listen_addresses=* -c shared_buffers=32MB -c cluster_name="
-	s.pg(hostSource, "pg_ctl", "-D", data, "-w", "-l", filepath.Join(sock, "indy.log"), "-o", options+"indy", "start")
+	s.pg(db, hostSource, "pg_ctl", "-D", data, "-w", "-l", filepath.Join(sock, "indy.log"), "-o", options+"indy", "start")
 	t.Cleanup(func() { s.killServer(data) })
-	s.pg(hostSource, "psql", "-X", "-q", "-h", sock, "-U", "postgres", "-c", "create table work (client int, n int, primary key (client, n))")
+	s.pg(db, hostSource, "psql", "-X", "-q", "-h", sock, "-U", "postgres", "-c", "create table work (client int, n int, primary key (client, n))")
 	log := filepath.Join(sock, "jersey.log")
 	post := s.scriptFile("start-database", fmt.Sprintf("rm -f %[1]s/pg/postmaster.pid\nexec setpriv --reuid postgres --regid postgres --clear-groups %[2]spg_ctl -D %[1]s/pg -w -l %[3]s -o '%[4]sjersey' start >/dev/null 2>&1\n",
-		replica, pgBin, log, strings.Replace(options, "-k "+sock, "-c unix_socket_directories=", 1)))
+		replica, testpostgres.Bin, log, strings.Replace(options, "-k "+sock, "-c unix_socket_directories=", 1)))
 	t.Cleanup(func() { s.killServer(filepath.Join(replica, "pg")) })
 	s.monitor(func(m *control.MonitorConfig) {
 		m.Scripts = map[string]control.MonitorScript{"postfailover": {Path: post, Wait: true}}
@@ -162,14 +143,14 @@ func TestDatabaseContinuesAtTheTarget(t *testing.T) {
 	p := s.pool(s.source4(), 4)
 	waitFor(t, "transactions", func() bool { return len(p.by("indy")) > 100 })
 	shipped := len(p.by("indy"))
-	s.source.mustAsk("settle", control.SettleRequest{ID: s.source.status().Connections[0].ID, TimeoutMS: 90_000}, nil)
+	s.source.Ask("settle", control.SettleRequest{ID: s.source.Status().Connections[0].ID, TimeoutMS: 90_000}, nil)
 	s.b.Die(hostSource)
 	waitFor(t, "the pool to go on at the target", func() bool { return len(p.by("jersey")) > 20 })
 	p.end()
 	before, after := p.by("indy"), p.by("jersey")
 	t.Logf("%d transactions acknowledged, at least %d shipped; from the source's last answer to the target's first: %v", len(before), shipped,
 		after[0].at.Sub(before[len(before)-1].at).Round(time.Millisecond))
-	s.compare(before, shipped)
+	s.compare(db, before, shipped)
 	if st := s.sees(); len(st.Errors) > 0 {
 		raw, _ := os.ReadFile(log)
 		t.Errorf("errors: %q\n%s", st.Errors, raw)
@@ -177,9 +158,9 @@ func TestDatabaseContinuesAtTheTarget(t *testing.T) {
 }
 
 // compare looks for the source's transactions in the target's database.
-func (s *stage) compare(acks []acked, shipped int) {
+func (s *stage) compare(db *testpostgres.Cluster, acks []acked, shipped int) {
 	s.t.Helper()
-	rows := s.pg(hostTarget, "psql", "-X", "-At", "-F", " ", "-h", s.b.Addr(hostTarget), "-U", "postgres", "-d", "postgres", "-c", "select client, n from work")
+	rows := s.pg(db, hostTarget, "psql", "-X", "-At", "-F", " ", "-h", s.b.Addr(hostTarget), "-U", "postgres", "-d", "postgres", "-c", "select client, n from work")
 	there := map[acked]bool{}
 	for line := range strings.SplitSeq(rows, "\n") {
 		var a acked

@@ -84,7 +84,7 @@ func (s *stage) links(how string, cut int) {
 		}
 	}
 	if how != alive {
-		s.source.kill()
+		s.source.Kill()
 		s.b.Die(hostSource)
 	}
 	silent, heard := how != alive || cut&3 != 0, cut&6 == 0 // heard: the target hears the witness
@@ -111,7 +111,7 @@ func (s *stage) links(how string, cut int) {
 		s.quiet(time.Second)
 	}
 	if s.sees().State == "failed over" {
-		s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: how == dead}, nil)
+		s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: how == dead}, nil)
 	}
 	if how == dead {
 		s.bootSource()
@@ -144,8 +144,8 @@ func (s *stage) bootSource() {
 	s.t.Helper()
 	card, h := s.b.Card(), s.b.Hosts[hostSource]
 	h.Run(s.t, "ip", "addr", "flush", "dev", card)
-	s.source.reboot()
-	s.source.start()
+	reboot(s.source)
+	s.source.Start()
 	h.Run(s.t, "ip", "link", "set", card, "up")
 	h.Run(s.t, "ip", "addr", "add", s.source4()+"/24", "dev", card)
 	h.Run(s.t, "ip", "addr", "add", s.b.Addr6(hostSource)+"/64", "dev", card)

@@ -43,8 +43,8 @@ var stretches = []bad{
 // when a look takes long.
 func (s *stage) halted(m *machine, d time.Duration, watch func(time.Duration)) {
 	s.t.Helper()
-	goOn := func() { _ = syscall.Kill(m.d.PID(), syscall.SIGCONT) }
-	must(s.t, syscall.Kill(m.d.PID(), syscall.SIGSTOP))
+	goOn := func() { _ = syscall.Kill(m.D.PID(), syscall.SIGCONT) }
+	must(s.t, syscall.Kill(m.D.PID(), syscall.SIGSTOP))
 	timer := time.AfterFunc(d, goOn)
 	defer goOn()
 	defer timer.Stop()

@@ -10,17 +10,8 @@ import (
 
 	"understudy/control"
 	"understudy/internal/failpoint"
-	"understudy/internal/sametree"
+	"understudy/internal/stories"
 )
-
-// sameTrees reports what differs between two directories.
-func (s *stage) sameTrees(when, a, b string) {
-	s.t.Helper()
-	diffs, err := sametree.Diff(a, b, sametree.Options{})
-	if err != nil || len(diffs) > 0 {
-		s.t.Errorf("%s: %d differences, %v: %.500s", when, len(diffs), err, strings.Join(diffs, "\n"))
-	}
-}
 
 // write keeps writing files until the flag file is gone, and says how many it wrote.
 func write(dir, flag string) <-chan int {
@@ -58,7 +49,7 @@ func TestPlannedSwitchoverLosesNothing(t *testing.T) {
 	wrote := write(dir, flag)
 	waitFor(t, "files to arrive", func() bool { names, _ := os.ReadDir(replica); return len(names) > 20 })
 	refusing := s.scriptFile("refusing", "echo not now; exit 1\n")
-	if err := s.source.ask("switchover", control.SwitchoverRequest{Target: "jersey", Script: refusing}, nil); err == nil || !strings.Contains(err.Error(), "not now") {
+	if err := s.source.Try("switchover", control.SwitchoverRequest{Target: "jersey", Script: refusing}, nil); err == nil || !strings.Contains(err.Error(), "not now") {
 		t.Errorf("a stop script that fails: %v", err)
 	}
 	stop := s.scriptFile("stop", "rm "+flag+"; until [ -e "+stopped+" ]; do sleep 0.02; done\n")
@@ -68,11 +59,11 @@ func TestPlannedSwitchoverLosesNothing(t *testing.T) {
 		_ = os.WriteFile(stopped, nil, 0o600)
 	}()
 	var reply control.SwitchoverReply
-	s.source.mustAsk("switchover", control.SwitchoverRequest{Target: "jersey", Script: stop}, &reply)
-	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "start", Switch: true}, nil)
+	s.source.Ask("switchover", control.SwitchoverRequest{Target: "jersey", Script: stop}, &reply)
+	s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "start", Switch: true}, nil)
 	s.await("failed over")
 	files := <-n
-	s.sameTrees("after the switchover", dir, replica)
+	stories.SameWhen(s.t, "after the switchover", dir, replica)
 	if names, err := os.ReadDir(replica); err != nil || len(names) != files || files < 20 {
 		t.Errorf("%d files were written, %d arrived: %v", files, len(names), err)
 	}
@@ -96,16 +87,16 @@ func (s *stage) reverse(dir, replica string) {
 	s.b.Hosts[hostSource].Run(s.t, "ip", "addr", "add", spare+"/24", "dev", s.b.Card())
 	must(s.t, os.WriteFile(filepath.Join(replica, "new"), []byte("by users of the target"), 0o600))
 	must(s.t, os.Remove(filepath.Join(replica, "7")))
-	for _, c := range s.source.status().Connections {
-		s.source.mustAsk("disconnect", control.IDRequest{ID: c.ID}, nil)
+	for _, c := range s.source.Status().Connections {
+		s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
 	}
 	for range 2 { // asked again it is no error
-		s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "reverse", Address: spare + ":6320"}, nil)
+		s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "reverse", Address: spare + ":6320"}, nil)
 	}
 	s.arrived(filepath.Join(dir, "new"), "by users of the target")
 	must(s.t, os.WriteFile(filepath.Join(replica, "later"), []byte("too"), 0o600))
 	s.arrived(filepath.Join(dir, "later"), "too")
-	if c := s.target.status().Connections; len(c) != 1 || c[0].Target != "indy" {
+	if c := s.target.Status().Connections; len(c) != 1 || c[0].Target != "indy" {
 		s.t.Errorf("the target's connections: %+v", c)
 	}
 }
@@ -124,7 +115,7 @@ func TestDataComesHome(t *testing.T) {
 			s.arrived(filepath.Join(replica, "a"), "old")
 			waitFor(t, "a copy of the set", func() bool {
 				var b control.BackupList
-				s.target.mustAsk("repset.backups", struct{}{}, &b)
+				s.target.Ask("repset.backups", struct{}{}, &b)
 				return len(b.Backups) > 0
 			})
 			s.monitor(nil, s.fast(s.source4()))
@@ -137,8 +128,8 @@ func TestDataComesHome(t *testing.T) {
 			h.Run(t, "ip", "addr", "add", "192.0.2.50/24", "dev", s.b.Card())
 			s.b.Revive(hostSource)
 			s.refused()
-			for _, c := range s.source.status().Connections {
-				s.source.mustAsk("disconnect", control.IDRequest{ID: c.ID}, nil)
+			for _, c := range s.source.Status().Connections {
+				s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
 			}
 			if restoreFirst {
 				s.bringHome("192.0.2.50")
@@ -148,7 +139,7 @@ func TestDataComesHome(t *testing.T) {
 				}
 				must(t, os.WriteFile(filepath.Join(replica, "b"), []byte("meanwhile"), 0o600))
 			}
-			s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 			s.bringHome("192.0.2.50")
 			s.arrived(filepath.Join(dir, "a"), "newer, by users of the target")
 			if restoreFirst {
@@ -157,7 +148,7 @@ func TestDataComesHome(t *testing.T) {
 			if st := s.sees(); st.Restore {
 				t.Errorf("restored, and still required: %+v", st)
 			}
-			s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
+			s.source.Ask("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
 				Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: replica}, Capture: "inotify", Adopt: true}, nil)
 			must(t, os.WriteFile(filepath.Join(dir, "c"), []byte("again"), 0o600))
 			s.arrived(filepath.Join(replica, "c"), "again")
@@ -177,7 +168,7 @@ func TestRestorationGoesOnAfterKills(t *testing.T) {
 	s.arrived(filepath.Join(replica, "a"), "old")
 	waitFor(t, "a copy of the set", func() bool {
 		var b control.BackupList
-		s.target.mustAsk("repset.backups", struct{}{}, &b)
+		s.target.Ask("repset.backups", struct{}{}, &b)
 		return len(b.Backups) > 0
 	})
 	s.monitor(nil, s.fast(s.source4()))
@@ -187,40 +178,40 @@ func TestRestorationGoesOnAfterKills(t *testing.T) {
 	for i := range 1500 {
 		must(t, os.WriteFile(filepath.Join(replica, strconv.Itoa(i)), []byte(strings.Repeat("y", i)), 0o600))
 	}
-	s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+	s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 	s.b.Revive(hostSource)
 	s.refused()
-	for _, c := range s.source.status().Connections {
-		s.source.mustAsk("disconnect", control.IDRequest{ID: c.ID}, nil)
+	for _, c := range s.source.Status().Connections {
+		s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
 	}
-	s.source.kill()
-	s.source.startArmed(failpoint.At(failpoint.MirrorBefore, 300))
+	s.source.Kill()
+	s.source.StartArmed(failpoint.At(failpoint.MirrorBefore, 300))
 	s.startRestore(s.source4())
 	s.sourceEndsThere(failpoint.At(failpoint.MirrorAfter, 200))
 	s.sourceEndsThere("")
 	waitFor(t, "a part to be home", func() bool { names, _ := os.ReadDir(dir); return len(names) > 500 })
-	s.target.kill()
-	s.target.start()
+	s.target.Kill()
+	s.target.Start()
 	waitFor(t, "the restoration to end and nothing to be required", func() bool { return !s.sees().Restore })
-	s.sameTrees("restored", replica, dir)
+	stories.SameWhen(s.t, "restored", replica, dir)
 }
 
 // sourceEndsThere waits until the source ended at the point it was armed with, and starts
 // it again.
 func (s *stage) sourceEndsThere(next string) {
 	s.t.Helper()
-	if !s.source.d.AwaitEnd(time.Minute) {
-		s.t.Fatalf("the point was not reached:\n%s", s.source.d.Log())
+	if !s.source.D.AwaitEnd(time.Minute) {
+		s.t.Fatalf("the point was not reached:\n%s", s.source.D.Log())
 	}
-	s.source.closeControl()
-	s.source.startArmed(next)
+	s.source.Close()
+	s.source.StartArmed(next)
 }
 
 // startRestore begins a restoration to the source at an address.
 func (s *stage) startRestore(address string) int {
 	s.t.Helper()
 	var r control.Restore
-	s.target.mustAsk("restore", control.RestoreRequest{Action: "start", Set: "tree", Address: address + ":6320"}, &r)
+	s.target.Ask("restore", control.RestoreRequest{Action: "start", Set: "tree", Address: address + ":6320"}, &r)
 	return r.ID
 }
 
@@ -229,7 +220,7 @@ func (s *stage) bringHome(address string) {
 	s.t.Helper()
 	r := control.Restore{ID: s.startRestore(address)}
 	waitFor(s.t, "the restoration to end", func() bool {
-		s.target.mustAsk("restore", control.RestoreRequest{Action: "status", ID: r.ID, WaitMS: 1000}, &r)
+		s.target.Ask("restore", control.RestoreRequest{Action: "status", ID: r.ID, WaitMS: 1000}, &r)
 		return r.State != "restoring"
 	})
 	if r.State != "done" {

@@ -19,12 +19,12 @@ func (s *stage) protect(capture string) (dir, replica string) {
 	must(s.t, os.Mkdir(dir, 0o755))
 	if capture == "stacked" {
 		testfuse.Watchdog(s.t, dir, 5*time.Minute)
-		s.source.mustAsk("mount", control.DirRequest{Dir: dir}, nil)
+		s.source.Ask("mount", control.DirRequest{Dir: dir}, nil)
 	}
-	s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
+	s.source.Ask("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
 		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: replica}, Capture: capture}, nil)
 	waitFor(s.t, "the replica to be usable", func() bool {
-		r := s.target.status().Replicas
+		r := s.target.Status().Replicas
 		return len(r) == 1 && r[0].Usable
 	})
 	return dir, replica
@@ -39,7 +39,7 @@ func (s *stage) arrived(path, want string) {
 func (s *stage) refused() {
 	s.t.Helper()
 	waitFor(s.t, "the source to be refused", func() bool {
-		c := s.source.status().Connections
+		c := s.source.Status().Connections
 		return len(c) == 1 && c[0].TargetState == "Restore required"
 	})
 }
@@ -59,7 +59,7 @@ func TestReturningSourceIsRefused(t *testing.T) {
 			s.monitor(nil, s.fast(s.source4()))
 			s.watching()
 			if reboot {
-				s.source.kill()
+				s.source.Kill()
 			}
 			s.b.Die(hostSource)
 			s.await("failed over")
@@ -68,14 +68,14 @@ func TestReturningSourceIsRefused(t *testing.T) {
 			s.b.Hosts[hostSource].Run(t, "ip", "addr", "add", "192.0.2.50/24", "dev", s.b.Card()) // for the way back
 			s.b.Revive(hostSource)
 			if reboot {
-				s.source.start()
+				s.source.Start()
 			}
 			must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old source"), 0o600))
 			s.refused()
-			s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 			s.refused()
-			s.target.kill() // it remembers
-			s.target.start()
+			s.target.Kill() // it remembers
+			s.target.Start()
 			s.refused()
 			if st := s.sees(); !st.Restore {
 				t.Errorf("no restore is required: %+v", st)
@@ -83,7 +83,7 @@ func TestReturningSourceIsRefused(t *testing.T) {
 			if raw, err := os.ReadFile(filepath.Join(replica, "a")); err != nil || !strings.HasPrefix(string(raw), "newer") {
 				t.Fatalf("older data overwrote newer: %q, %v", raw, err)
 			}
-			s.target.mustAsk("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
+			s.target.Ask("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
 			s.arrived(filepath.Join(replica, "a"), "old source")
 		})
 	}
@@ -97,11 +97,11 @@ func TestTakeoverAppliesTheQueueFirst(t *testing.T) {
 	dir, replica := s.protect("stacked")
 	s.monitor(nil, s.address(s.source4(), time.Second, 4, "both"))
 	s.watching()
-	s.target.mustAsk("target", control.PauseRequest{Source: "indy", Pause: true}, nil)
+	s.target.Ask("target", control.PauseRequest{Source: "indy", Pause: true}, nil)
 	must(t, os.WriteFile(filepath.Join(dir, "late"), []byte("received, not applied"), 0o600))
-	waitFor(t, "the target to have received it", func() bool { return s.target.status().Replicas[0].QueuedOps > 0 })
+	waitFor(t, "the target to have received it", func() bool { return s.target.Status().Replicas[0].QueuedOps > 0 })
 	waitFor(t, "the source to have sent all", func() bool {
-		c, r := s.source.status().Connections[0], s.target.status().Replicas[0]
+		c, r := s.source.Status().Connections[0], s.target.Status().Replicas[0]
 		return r.AppliedOp+r.QueuedOps >= c.CapturedOp
 	})
 	if _, err := os.Stat(filepath.Join(replica, "late")); err == nil {
@@ -124,23 +124,23 @@ func TestUnusableDataNeedsForce(t *testing.T) {
 	for i := range 5000 {
 		must(t, os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), []byte("x"), 0o600))
 	}
-	s.source.mustAsk("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
+	s.source.Ask("connect", control.ConnectRequest{Set: "tree", Rules: []string{dir + " inc, rec"}, Target: "jersey",
 		Address: s.b.Addr(hostTarget) + ":6320", Map: map[string]string{dir: filepath.Join(s.base, "replica")}, Capture: "inotify"}, nil)
-	s.source.kill()
-	if r := s.target.status().Replicas; len(r) != 1 || r[0].Usable {
+	s.source.Kill()
+	if r := s.target.Status().Replicas; len(r) != 1 || r[0].Usable {
 		t.Fatalf("the mirror ended too soon for this test: %+v", r)
 	}
 	s.monitor(nil, s.fast(s.source4()))
 	s.watching()
 	s.b.Die(hostSource)
 	waitFor(t, "a prompt", func() bool { return strings.Contains(s.sees().Pending, "not usable") })
-	if err := s.target.ask("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil); err == nil {
+	if err := s.target.Try("failover", control.FailoverRequest{Source: "indy", Action: "start"}, nil); err == nil {
 		t.Error("taken over with unusable data, unforced")
 	}
 	if s.has(hostTarget, s.source4()) {
 		t.Error("the address was taken over")
 	}
-	s.target.mustAsk("failover", control.FailoverRequest{Source: "indy", Action: "start", Force: true}, nil)
+	s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "start", Force: true}, nil)
 	if !s.has(hostTarget, s.source4()) {
 		t.Error("forced, and the address was not taken over")
 	}

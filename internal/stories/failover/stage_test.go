@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"understudy/control"
+	"understudy/internal/stories"
 	"understudy/internal/testnode"
 )
 
@@ -46,11 +47,10 @@ func newStageWith(t testing.TB, plant string) *stage {
 	base := testnode.Memory(t)
 	s := &stage{t: t, b: testnode.NewBridge(t, 4), base: base}
 	s.source, s.target = newMachine(t, base, "indy", s.b.Hosts[hostSource]), newMachine(t, base, "jersey", s.b.Hosts[hostTarget])
-	s.source.plant = plant
-	testnode.Pair(t, testnode.Home{Name: "indy", Data: s.source.cfg.Data}, testnode.Home{Name: "jersey", Data: s.target.cfg.Data})
-	s.target.start()
-	s.source.start()
-	t.Cleanup(func() { s.source.closeControl(); s.target.closeControl() })
+	s.source.Plant = plant
+	stories.Introduce(t, s.source, s.target)
+	s.target.Start()
+	s.source.Start()
 	return s
 }
 
@@ -66,13 +66,13 @@ func (s *stage) monitor(change func(*control.MonitorConfig), addresses ...contro
 	if change != nil {
 		change(&m)
 	}
-	s.target.mustAsk("monitor.save", m, nil)
-	s.target.mustAsk("monitor.start", control.MonitorRequest{Source: "indy"}, nil)
+	s.target.Ask("monitor.save", m, nil)
+	s.target.Ask("monitor.start", control.MonitorRequest{Source: "indy"}, nil)
 }
 
 func (s *stage) sees() (st control.MonitorStatus) {
 	s.t.Helper()
-	s.target.mustAsk("monitor.get", control.MonitorRequest{Source: "indy"}, &st)
+	s.target.Ask("monitor.get", control.MonitorRequest{Source: "indy"}, &st)
 	return st
 }
 
@@ -210,7 +210,7 @@ func TestClientContinuesAtTheTarget(t *testing.T) {
 			if st := s.sees(); len(st.Errors) > 0 || len(st.Taken) != 2 {
 				t.Errorf("taken over %v with errors %q", st.Taken, st.Errors)
 			}
-			s.target.mustAsk("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
+			s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 			if now := s.addresses(hostTarget); !slices.Equal(before, now) {
 				t.Errorf("after failback the target has %v, had %v", now, before)
 			}

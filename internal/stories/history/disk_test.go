@@ -3,7 +3,6 @@ package history
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -11,16 +10,9 @@ import (
 
 	"understudy/control"
 	"understudy/internal/powercut"
+	"understudy/internal/stories"
 	"understudy/internal/testfuse"
 )
-
-// told reports whether the target told an event with this number.
-func (p *pair) told(id int) bool {
-	p.t.Helper()
-	var list control.Events
-	p.target.ask("events", control.EventsRequest{}, &list)
-	return slices.ContainsFunc(list.Events, func(e control.Event) bool { return e.ID == id })
-}
 
 // fillUp leaves so many bytes free on the disk of dir, as somebody else would.
 func fillUp(t *testing.T, dir, name string, leave int64) (free func()) {
@@ -39,63 +31,63 @@ func fillUp(t *testing.T, dir, name string, leave int64) (free func()) {
 // then it goes, both told; the replica goes on, and with room again a history begins.
 func TestHistoryMakesWay(t *testing.T) {
 	p := unconnected(t)
-	disk := filepath.Join(p.base, "histories")
+	disk := filepath.Join(p.Base, "histories")
 	must(t, os.Mkdir(disk, 0o755))
 	must(t, unix.Mount("understudy-test", disk, "tmpfs", 0, "size=600m"))
 	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
-	p.target.cfg.HistoryDir = filepath.Join(disk, "h")
-	p.target.restart()
-	p.con = p.connect("tree", p.dir, p.replica)
-	p.settle()
+	p.Target.Cfg.HistoryDir = filepath.Join(disk, "h")
+	p.Target.Restart()
+	p.Connect(control.ConnectRequest{Rules: p.All()})
+	p.Settle()
 	p.keeps()
 	for range 3 {
 		p.fill("data", 20)
 	}
 	p.mark("last")
 	was := p.snapshot("last")
-	p.settle()
+	p.Settle()
 	before := p.history().Bytes
 	free := fillUp(t, disk, "of somebody else", 100<<20) // less than twice 64 MiB
-	waitFor(t, "a short history", func() bool { return p.told(20052) && p.history().Bytes < before })
+	waitFor(t, "a short history", func() bool { return p.Target.Happened(20052) > 0 && p.history().Bytes < before })
 	dir, _ := p.replay(control.ReplayRequest{Label: "last"})
 	same(t, was, dir)
 	more := fillUp(t, disk, "more of somebody else", 32<<20)
-	waitFor(t, "a history that is gone", func() bool { h := p.history(); return p.told(20053) && !h.Active && h.Bytes == 0 })
-	p.write("after", "the history")
-	p.settle()
-	same(t, p.dir, p.replica)
+	waitFor(t, "a history that is gone", func() bool { h := p.history(); return p.Target.Happened(20053) > 0 && !h.Active && h.Bytes == 0 })
+	p.Write("after", "the history")
+	p.Settle()
+	same(t, p.Dir, p.Replica)
 	free()
 	more()
-	p.target.restart() // else it is tried again in a minute
+	p.Target.Restart() // else it is tried again in a minute
 	p.keeps()
 	dir, _ = p.replay(control.ReplayRequest{})
-	same(t, p.dir, dir)
+	same(t, p.Dir, dir)
 }
 
 // TestKilledWhileTheBaseIsMade (G90): half a base is none.
 func TestKilledWhileTheBaseIsMade(t *testing.T) {
 	p := unconnected(t)
 	p.fill("data", 150)
-	p.con = p.connect("tree", p.dir, p.replica)
+	p.Connect(control.ConnectRequest{Rules: p.All()})
 	made := func(what string) bool {
-		found, err := filepath.Glob(filepath.Join(p.target.cfg.Data, "history", "*", "g*", what))
+		found, err := filepath.Glob(filepath.Join(p.Target.Cfg.Data, "history", "*", "g*", what))
 		must(t, err)
 		return len(found) > 0
 	}
-	for end := time.Now().Add(patience); !made("base-*"); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(stories.Patience); !made("base-*"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("no base is made")
 		}
 	}
-	p.target.kill()
+	p.Target.Kill()
 	t.Logf("killed when the base was whole: %t", made("gen.json"))
-	p.target.start()
+	p.Target.Start()
 	p.keeps()
-	p.write("a", "one")
+	p.Write("a", "one")
 	p.mark("m")
 	was := p.snapshot("m")
-	p.write("a", "changed")
-	p.settle()
+	p.Write("a", "changed")
+	p.Settle()
 	dir, _ := p.replay(control.ReplayRequest{Label: "m"})
 	same(t, was, dir)
 }
@@ -104,27 +96,24 @@ func TestKilledWhileTheBaseIsMade(t *testing.T) {
 // its path on the source, as of one moment.
 func TestReplayOfSeveralRoots(t *testing.T) {
 	p := unconnected(t)
-	second := filepath.Join(p.base, "second")
+	second := filepath.Join(p.Base, "second")
 	must(t, os.Mkdir(second, 0o755))
-	testfuse.Watchdog(t, second, storyLimit)
-	p.source.ask("mount", control.DirRequest{Dir: second}, nil)
-	var reply control.ConnectReply
-	p.source.ask("connect", control.ConnectRequest{Set: "both", Rules: []string{p.dir + " inc, rec", second + " inc, rec"}, Target: "jersey",
-		Address: p.target.d.Addr(), Map: map[string]string{p.dir: p.replica, second: p.replica + "2"}, Capture: "stacked"}, &reply)
-	p.con = reply.ID
-	p.settle()
+	testfuse.Watchdog(t, second, stories.Limit)
+	p.Source.Ask("mount", control.DirRequest{Dir: second}, nil)
+	p.Connect(control.ConnectRequest{Set: "both", Rules: append(p.All(), second+" inc, rec"), Map: map[string]string{p.Dir: p.Replica, second: p.Replica + "2"}})
+	p.Settle()
 	p.keeps()
-	p.write("a", "one")
+	p.Write("a", "one")
 	must(t, os.WriteFile(filepath.Join(second, "b"), []byte("two"), 0o600))
 	p.mark("m")
 	was := p.snapshot("m")
-	p.copy(second, filepath.Join(p.base, "was-second"))
-	p.write("a", "changed")
+	p.Copy(second, filepath.Join(p.Base, "was-second"))
+	p.Write("a", "changed")
 	must(t, os.Remove(filepath.Join(second, "b")))
-	p.settle()
+	p.Settle()
 	dir, _ := p.replay(control.ReplayRequest{Label: "m"})
-	same(t, was, filepath.Join(dir, p.dir))
-	same(t, filepath.Join(p.base, "was-second"), filepath.Join(dir, second))
+	same(t, was, filepath.Join(dir, p.Dir))
+	same(t, filepath.Join(p.Base, "was-second"), filepath.Join(dir, second))
 }
 
 // TestHistoryOnSharedBlocks (G90): where the file system shares content between files, base
@@ -132,22 +121,21 @@ func TestReplayOfSeveralRoots(t *testing.T) {
 func TestHistoryOnSharedBlocks(t *testing.T) {
 	powercut.Need(t)
 	p := unconnected(t)
-	disk := powercut.NewStore(t, storyLimit).Disk("xfs", "disk", 1<<30)
-	p.target.close()
-	p.target.d.Stop()
+	disk := powercut.NewStore(t, stories.Limit).Disk("xfs", "disk", 1<<30)
+	p.Target.Stop()
 	data := filepath.Join(disk.At(), "data")
-	p.copy(p.target.cfg.Data, data)
-	p.target.cfg.Data, p.replica = data, filepath.Join(disk.At(), "replica")
-	p.target.start()
+	p.Copy(p.Target.Cfg.Data, data)
+	p.Target.Cfg.Data, p.Replica = data, filepath.Join(disk.At(), "replica")
+	p.Target.Start()
 	p.fill("data", 40)
-	p.con = p.connect("tree", p.dir, p.replica)
-	p.settle()
+	p.Connect(control.ConnectRequest{Rules: p.All()})
+	p.Settle()
 	p.keeps()
-	p.write("a", "one")
+	p.Write("a", "one")
 	p.mark("m")
 	was := p.snapshot("m")
-	p.write("a", "changed")
-	p.settle()
+	p.Write("a", "changed")
+	p.Settle()
 	to := filepath.Join(disk.At(), "rebuilt")
 	rep := p.replayed(control.ReplayRequest{Label: "m", To: to})
 	if rep.State != "done" || rep.Copied != 0 {

@@ -13,14 +13,6 @@ import (
 	"understudy/internal/exercise"
 )
 
-// scaled is a number for the short form, and for the long one.
-func scaled(short, long int) int {
-	if os.Getenv("UNDERSTUDY_LONG") == "1" {
-		return long
-	}
-	return short
-}
-
 // point is a moment at which the source stood still.
 type point struct {
 	mark control.Mark
@@ -29,47 +21,47 @@ type point struct {
 
 // burst changes the source's tree at random, from a child process.
 func (p *pair) burst(rng *rand.Rand, i int) {
-	p.t.Helper()
-	sub := filepath.Join(p.dir, fmt.Sprintf("b%d", i))
-	must(p.t, os.Mkdir(sub, 0o755))
+	p.T.Helper()
+	sub := filepath.Join(p.Dir, fmt.Sprintf("b%d", i))
+	must(p.T, os.Mkdir(sub, 0o755))
 	job := exercise.Job{Kind: "stress", Dir: sub, Seed: rng.Int64(), Ops: 300 + rng.IntN(500), Workers: 2}
 	if _, err := job.RunChild(context.Background()); err != nil {
-		p.t.Fatal(err)
+		p.T.Fatal(err)
 	}
 	if i < 2 {
 		return
 	}
-	older := filepath.Join(p.dir, fmt.Sprintf("b%d", rng.IntN(i)))
+	older := filepath.Join(p.Dir, fmt.Sprintf("b%d", rng.IntN(i)))
 	switch rng.IntN(3) {
 	case 0:
-		_ = os.Rename(older, filepath.Join(p.dir, fmt.Sprintf("moved-%d", i))) // it may be gone already
+		_ = os.Rename(older, filepath.Join(p.Dir, fmt.Sprintf("moved-%d", i))) // it may be gone already
 	case 1:
-		must(p.t, os.RemoveAll(older))
+		must(p.T, os.RemoveAll(older))
 	default:
 		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 		defer cancel()
-		if _, err := (exercise.Job{Kind: "rate", Dir: p.dir, Seed: rng.Int64(), Ops: 300}).RunChild(ctx); err != nil {
-			p.t.Fatal(err)
+		if _, err := (exercise.Job{Kind: "rate", Dir: p.Dir, Seed: rng.Int64(), Ops: 300}).RunChild(ctx); err != nil {
+			p.T.Fatal(err)
 		}
 	}
 }
 
 // disturb does something to the machines that a history must outlive.
 func (p *pair) disturb(rng *rand.Rand) string {
-	p.t.Helper()
+	p.T.Helper()
 	switch rng.IntN(5) {
 	case 0:
-		p.target.kill()
-		p.target.start()
+		p.Target.Kill()
+		p.Target.Start()
 		return "target killed"
 	case 1:
-		p.target.restart()
+		p.Target.Restart()
 		return "target restarted"
 	case 2:
-		p.source.ask("mirror", control.MirrorRequest{ID: p.con, Action: "start", Mode: "diff", Checksum: true}, nil)
+		p.Source.Ask("mirror", control.MirrorRequest{ID: p.Con, Action: "start", Mode: "diff", Checksum: true}, nil)
 		return "remirror begun"
 	case 3:
-		p.source.restart()
+		p.Source.Restart()
 		return "source restarted"
 	}
 	return "nothing"
@@ -88,11 +80,11 @@ func TestRandomMomentsAreRebuilt(t *testing.T) {
 				m := p.mark(fmt.Sprintf("point %d", i))
 				points = append(points, point{m, p.snapshot(fmt.Sprint(i))})
 				what := p.disturb(rng)
-				p.settle()
+				p.Settle()
 				p.keeps()
 				t.Logf("point %d: operation %d of epoch %s; then: %s", i, m.Op, m.Epoch, what)
 			}
-			same(t, p.dir, p.replica)
+			same(t, p.Dir, p.Replica)
 			for _, pt := range points {
 				req := control.ReplayRequest{Op: pt.mark.Op, Epoch: pt.mark.Epoch}
 				if rng.IntN(2) == 0 {

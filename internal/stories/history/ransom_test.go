@@ -45,7 +45,7 @@ func encrypt(t *testing.T, dir string) (files int) {
 // began, by the clock alone, after the source is gone.
 func TestRansomwareIsUndone(t *testing.T) {
 	p := newPair(t)
-	job := exercise.Job{Kind: "stress", Dir: filepath.Join(p.dir, "office"), Seed: 11, Ops: 1500, Workers: 2}
+	job := exercise.Job{Kind: "stress", Dir: filepath.Join(p.Dir, "office"), Seed: 11, Ops: 1500, Workers: 2}
 	must(t, os.Mkdir(job.Dir, 0o755))
 	if _, err := job.RunChild(context.Background()); err != nil {
 		t.Fatal(err)
@@ -54,11 +54,11 @@ func TestRansomwareIsUndone(t *testing.T) {
 	was := p.snapshot("good")
 	time.Sleep(1100 * time.Millisecond) // the second before, in which nothing changes
 	began := time.Now()
-	if n := encrypt(t, p.dir); n < 10 {
+	if n := encrypt(t, p.Dir); n < 10 {
 		t.Fatalf("%d files encrypted", n)
 	}
-	p.settle()
-	p.source.kill()
+	p.Settle()
+	p.Source.Kill()
 	dir, rep := p.replay(control.ReplayRequest{Set: "tree", At: began.Add(-time.Second)})
 	t.Logf("rebuilt operation %d of %s in %.2f s", rep.Op, rep.Time, rep.Seconds)
 	same(t, was, dir)

@@ -15,15 +15,15 @@ import (
 
 // fill writes so many MiB that no file system shares or compresses.
 func (p *pair) fill(name string, mib int) {
-	p.t.Helper()
-	f, err := os.OpenFile(filepath.Join(p.dir, name), os.O_RDWR|os.O_CREATE, 0o644)
-	must(p.t, err)
+	p.T.Helper()
+	f, err := os.OpenFile(filepath.Join(p.Dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+	must(p.T, err)
 	defer f.Close()
 	buf := make([]byte, 1<<20)
 	for i := range mib {
 		_, _ = rand.Read(buf)
 		_, err := f.WriteAt(buf, int64(i)<<20)
-		must(p.t, err)
+		must(p.T, err)
 	}
 }
 
@@ -32,26 +32,26 @@ func (p *pair) fill(name string, mib int) {
 // listed can be rebuilt, and what is gone is refused.
 func TestRetentionNeverBreaksARebuild(t *testing.T) {
 	p := unconnected(t)
-	p.target.cfg.History = "40MiB"
-	p.target.restart()
-	p.con = p.connect("tree", p.dir, p.replica)
-	p.settle()
+	p.Target.Cfg.History = "40MiB"
+	p.Target.Restart()
+	p.Connect(control.ConnectRequest{Rules: p.All()})
+	p.Settle()
 	p.keeps()
 	var points []point
 	for i := range scaled(7, 20) {
 		p.fill(fmt.Sprintf("data-%d", i%3), 20)
-		p.write("now", fmt.Sprint(i))
+		p.Write("now", fmt.Sprint(i))
 		points = append(points, point{p.mark(fmt.Sprint(i)), p.snapshot(fmt.Sprint(i))})
-		p.settle()
+		p.Settle()
 		if i == 3 {
-			p.source.ask("mirror", control.MirrorRequest{ID: p.con, Action: "start", Mode: "full"}, nil)
-			p.settle()
+			p.Source.Ask("mirror", control.MirrorRequest{ID: p.Con, Action: "start", Mode: "full"}, nil)
+			p.Settle()
 		}
 		if i%2 == 1 { // while the base is on its way, or just after
-			p.target.kill()
-			p.target.start()
+			p.Target.Kill()
+			p.Target.Start()
 			p.keeps()
-			p.settle() // what the cut left in doubt is compared now: no moment to rebuild
+			p.Settle() // what the cut left in doubt is compared now: no moment to rebuild
 		}
 	}
 	waitFor(t, "a log within its limit", func() bool { return p.history().Bytes <= 60<<20 })
@@ -65,13 +65,13 @@ func TestRetentionNeverBreaksARebuild(t *testing.T) {
 	for _, pt := range points {
 		if !listed[pt.mark.Label] {
 			var rep control.Replay
-			err := p.target.try("replay", control.ReplayRequest{Action: "start", Label: pt.mark.Label, To: filepath.Join(p.base, "gone")}, &rep)
+			err := p.Target.Try("replay", control.ReplayRequest{Action: "start", Label: pt.mark.Label, To: filepath.Join(p.Base, "gone")}, &rep)
 			if err == nil || !strings.Contains(err.Error(), "no such moment") {
 				t.Errorf("mark %s is not listed; its replay: %+v, %v", pt.mark.Label, rep, err)
 			}
 			continue
 		}
-		dir := filepath.Join(p.base, "rebuilt-"+pt.mark.Label)
+		dir := filepath.Join(p.Base, "rebuilt-"+pt.mark.Label)
 		rep := p.replayed(control.ReplayRequest{Label: pt.mark.Label, To: dir})
 		if strings.Contains(rep.Error, "trimmed meanwhile") && !p.lists(pt.mark.Label) {
 			continue
@@ -85,7 +85,7 @@ func TestRetentionNeverBreaksARebuild(t *testing.T) {
 
 // lists reports whether a mark can be rebuilt now.
 func (p *pair) lists(label string) bool {
-	p.t.Helper()
+	p.T.Helper()
 	return slices.ContainsFunc(p.history().Marks, func(m control.Mark) bool { return m.Label == label })
 }
 
@@ -97,17 +97,17 @@ func TestKilledReplayIsRepeated(t *testing.T) {
 	m := p.mark("then")
 	was := p.snapshot("then")
 	p.fill("data", 20)
-	p.settle()
-	to := filepath.Join(p.base, "rebuilt")
+	p.Settle()
+	to := filepath.Join(p.Base, "rebuilt")
 	var rep control.Replay
-	p.target.ask("replay", control.ReplayRequest{Action: "start", Label: "then", To: to}, &rep)
+	p.Target.Ask("replay", control.ReplayRequest{Action: "start", Label: "then", To: to}, &rep)
 	waitFor(t, "the replay to write", func() bool {
 		_, err := os.Stat(filepath.Join(to, "data"))
 		return err == nil
 	})
-	p.target.kill()
-	p.target.start()
-	if err := p.target.try("replay", control.ReplayRequest{Action: "start", Label: "then", To: to}, nil); err == nil || !strings.Contains(err.Error(), "not empty") {
+	p.Target.Kill()
+	p.Target.Start()
+	if err := p.Target.Try("replay", control.ReplayRequest{Action: "start", Label: "then", To: to}, nil); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("a directory that is not empty: %v", err)
 	}
 	rep = p.replayed(control.ReplayRequest{Op: m.Op, Epoch: m.Epoch, To: to, Overwrite: true})
@@ -115,7 +115,7 @@ func TestKilledReplayIsRepeated(t *testing.T) {
 		t.Fatalf("second replay: %+v", rep)
 	}
 	same(t, was, to)
-	left, err := filepath.Glob(filepath.Join(p.target.cfg.Data, "history", "*", "replay-*"))
+	left, err := filepath.Glob(filepath.Join(p.Target.Cfg.Data, "history", "*", "replay-*"))
 	must(t, err)
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
@@ -125,17 +125,17 @@ func TestKilledReplayIsRepeated(t *testing.T) {
 // TestReplayStaysInItsPlace: directories in use are refused, and a stopped replay says so.
 func TestReplayStaysInItsPlace(t *testing.T) {
 	p := newPair(t)
-	p.write("a", "one")
+	p.Write("a", "one")
 	p.mark("m")
-	p.settle()
-	for what, to := range map[string]string{"the replica": p.replica, "below the replica": filepath.Join(p.replica, "x"), "above everything": p.base,
-		"the data directory": filepath.Join(p.target.cfg.Data, "x"), "a relative path": "x", "the root": "/"} {
-		if err := p.target.try("replay", control.ReplayRequest{Action: "start", To: to, Overwrite: true}, nil); err == nil {
+	p.Settle()
+	for what, to := range map[string]string{"the replica": p.Replica, "below the replica": filepath.Join(p.Replica, "x"), "above everything": p.Base,
+		"the data directory": filepath.Join(p.Target.Cfg.Data, "x"), "a relative path": "x", "the root": "/"} {
+		if err := p.Target.Try("replay", control.ReplayRequest{Action: "start", To: to, Overwrite: true}, nil); err == nil {
 			t.Errorf("%s (%s) was taken", what, to)
 		}
 	}
-	if err := p.target.try("replay", control.ReplayRequest{Action: "start", To: filepath.Join(p.base, "r"), At: time.Now().Add(-time.Hour)}, nil); err == nil {
+	if err := p.Target.Try("replay", control.ReplayRequest{Action: "start", To: filepath.Join(p.Base, "r"), At: time.Now().Add(-time.Hour)}, nil); err == nil {
 		t.Error("a moment before the history was taken")
 	}
-	same(t, p.dir, p.replica)
+	same(t, p.Dir, p.Replica)
 }

@@ -16,7 +16,7 @@ import (
 	"understudy/repset"
 )
 
-func rules(t *testing.T, text ...string) (out []repset.Rule) {
+func rules(t testing.TB, text ...string) (out []repset.Rule) {
 	for _, s := range text {
 		r, err := repset.ParseRule(s)
 		must(t, err)
@@ -55,18 +55,18 @@ func held(t *testing.T, path string) string {
 func TestKilledRestorationsOverwriteNothingNewer(t *testing.T) {
 	p := newPair(t)
 	const files = 120
-	fill(t, p.dir, "replica", files)
+	fill(t, p.Dir, "replica", files)
 	p.replicated()
 	rng := rand.New(rand.NewPCG(5, 6))
 	for round := range rounds(8, 100) {
-		entries, err := os.ReadDir(p.dir)
+		entries, err := os.ReadDir(p.Dir)
 		must(t, err)
 		for _, e := range entries {
-			must(t, os.RemoveAll(filepath.Join(p.dir, e.Name())))
+			must(t, os.RemoveAll(filepath.Join(p.Dir, e.Name())))
 		}
 		want := map[string]string{}
 		for i := range files {
-			path := filepath.Join(p.dir, "file-"+strconv.Itoa(i))
+			path := filepath.Join(p.Dir, "file-"+strconv.Itoa(i))
 			want[path] = "replica"
 			at := time.Now().Add(-2 * time.Hour)
 			switch rng.IntN(3) {
@@ -81,9 +81,9 @@ func TestKilledRestorationsOverwriteNothingNewer(t *testing.T) {
 		id := p.restore(control.RestoreRequest{Checksum: round%2 == 0})
 		time.Sleep(time.Duration(rng.IntN(80)) * time.Millisecond) // the kill comes at any moment
 		if round%2 == 0 {
-			p.target.again()
+			p.Target.Again()
 		} else {
-			p.source.again()
+			p.Source.Again()
 		}
 		if rep := p.over(id); rep.State != "done" {
 			t.Fatalf("round %d: %+v", round, rep)
@@ -99,24 +99,24 @@ func TestKilledRestorationsOverwriteNothingNewer(t *testing.T) {
 // TestRestoreToAFullDisk (G61): it waits for space, and what was there is whole.
 func TestRestoreToAFullDisk(t *testing.T) {
 	p := newPair(t)
-	fill(t, p.dir, "replica", 150) // 8.6 MB
+	fill(t, p.Dir, "replica", 150) // 8.6 MB
 	p.replicated()
-	must(t, os.RemoveAll(p.dir))
-	must(t, os.Mkdir(p.dir, 0o755))
-	must(t, unix.Mount("understudy-full", p.dir, "tmpfs", 0, "size=4m,mode=755"))
-	t.Cleanup(func() { _ = unix.Unmount(p.dir, unix.MNT_DETACH) })
-	newer := filepath.Join(p.dir, "file-7")
+	must(t, os.RemoveAll(p.Dir))
+	must(t, os.Mkdir(p.Dir, 0o755))
+	must(t, unix.Mount("understudy-full", p.Dir, "tmpfs", 0, "size=4m,mode=755"))
+	t.Cleanup(func() { _ = unix.Unmount(p.Dir, unix.MNT_DETACH) })
+	newer := filepath.Join(p.Dir, "file-7")
 	must(t, os.WriteFile(newer, []byte("source!"), 0o644))
 	id := p.restore(control.RestoreRequest{})
-	p.waitFor("a full disk that is told", func() bool {
+	waitFor(p.T, "a full disk that is told", func() bool {
 		var st control.Status
-		p.source.ask("status", struct{}{}, &st)
+		p.Source.Ask("status", struct{}{}, &st)
 		return len(st.Replicas) == 1 && st.Replicas[0].LastError != ""
 	})
 	if got := held(t, newer); got != "source!" {
 		t.Fatalf("a newer file holds %q", got)
 	}
-	must(t, unix.Mount("understudy-full", p.dir, "tmpfs", unix.MS_REMOUNT, "size=64m"))
+	must(t, unix.Mount("understudy-full", p.Dir, "tmpfs", unix.MS_REMOUNT, "size=64m"))
 	if rep := p.over(id); rep.State != "done" {
 		t.Fatalf("%+v", rep)
 	}
@@ -125,7 +125,7 @@ func TestRestoreToAFullDisk(t *testing.T) {
 		if i == 7 {
 			want = "source!"
 		}
-		if got := held(t, filepath.Join(p.dir, "file-"+strconv.Itoa(i))); got != want {
+		if got := held(t, filepath.Join(p.Dir, "file-"+strconv.Itoa(i))); got != want {
 			t.Fatalf("file-%d holds %q, want %q", i, got, want)
 		}
 	}
@@ -135,50 +135,49 @@ func TestRestoreToAFullDisk(t *testing.T) {
 // data and, by a second command, its replication set from the target's copy.
 func TestBlankMachineIsRestored(t *testing.T) {
 	p := newPair(t)
-	job := exercise.Job{Kind: "stress", Dir: p.dir, Seed: 11, Workers: 2, Ops: 1500}
+	job := exercise.Job{Kind: "stress", Dir: p.Dir, Seed: 11, Workers: 2, Ops: 1500}
 	_, err := job.RunChild(t.Context())
 	must(t, err)
 	p.replicated()
-	p.source.close()
-	p.source.d.Kill()
-	for _, dir := range []string{p.dir, p.source.cfg.Data} {
+	p.Source.Kill()
+	for _, dir := range []string{p.Dir, p.Source.Cfg.Data} {
 		must(t, os.RemoveAll(dir))
 		must(t, os.Mkdir(dir, 0o700))
 	}
-	p.source.start()
+	p.Source.Start()
 	var invite control.InviteReply // the new machine has a new key
-	p.target.ask("pair.remove", control.NameRequest{Name: "indy"}, nil)
-	p.target.ask("pair.invite", control.InviteRequest{}, &invite)
-	p.source.ask("pair.join", control.JoinRequest{Address: p.target.d.Addr(), Code: invite.Code}, nil)
+	p.Target.Ask("pair.remove", control.NameRequest{Name: "indy"}, nil)
+	p.Target.Ask("pair.invite", control.InviteRequest{}, &invite)
+	p.Source.Ask("pair.join", control.JoinRequest{Address: p.Target.D.Addr(), Code: invite.Code}, nil)
 	if rep := p.over(p.restore(control.RestoreRequest{})); rep.State != "done" {
 		t.Fatalf("%+v", rep)
 	}
-	same(t, p.replica, p.dir)
+	same(t, p.Replica, p.Dir)
 	var list control.BackupList
-	p.target.ask("repset.backups", control.NameRequest{Name: "indy"}, &list)
+	p.Target.Ask("repset.backups", control.NameRequest{Name: "indy"}, &list)
 	set := list.Backups[0].Set
 	set.Generation = 0
-	p.source.ask("repset.save", set, nil)
-	p.connect(control.ConnectRequest{Adopt: true, Mirror: "diff"})
-	p.settle()
-	same(t, p.dir, p.replica)
+	p.Source.Ask("repset.save", set, nil)
+	p.Connect(control.ConnectRequest{Adopt: true, Mirror: "diff"})
+	p.Settle()
+	same(t, p.Dir, p.Replica)
 }
 
 // TestRestoreToAnotherMachineAndPlace (G61): ORIGINAL, TO and MAP.
 func TestRestoreToAnotherMachineAndPlace(t *testing.T) {
 	p := newPair(t)
-	fill(t, p.dir, "replica", 20)
-	must(t, os.Symlink(filepath.Join(p.dir, "file-3"), filepath.Join(p.dir, "link")))
+	fill(t, p.Dir, "replica", 20)
+	must(t, os.Symlink(filepath.Join(p.Dir, "file-3"), filepath.Join(p.Dir, "link")))
 	p.replicated()
-	titan := p.machine("titan")
-	titan.start()
+	titan := p.Machine("titan")
+	titan.Start()
 	var invite control.InviteReply
-	p.target.ask("pair.invite", control.InviteRequest{}, &invite)
-	titan.ask("pair.join", control.JoinRequest{Address: p.target.d.Addr(), Code: invite.Code}, nil)
-	place := filepath.Join(p.base, "new")
+	p.Target.Ask("pair.invite", control.InviteRequest{}, &invite)
+	titan.Ask("pair.join", control.JoinRequest{Address: p.Target.D.Addr(), Code: invite.Code}, nil)
+	place := filepath.Join(p.Base, "new")
 	var rep control.Restore
-	req := control.RestoreRequest{Action: "start", Set: "tree", Original: "indy", To: "titan", Address: titan.d.Addr(), Map: map[string]string{p.dir: place}}
-	p.target.ask("restore", req, &rep)
+	req := control.RestoreRequest{Action: "start", Set: "tree", Original: "indy", To: "titan", Address: titan.D.Addr(), Map: map[string]string{p.Dir: place}}
+	p.Target.Ask("restore", req, &rep)
 	if rep = p.over(rep.ID); rep.State != "done" || rep.To != "titan" {
 		t.Fatalf("%+v", rep)
 	}
@@ -191,7 +190,7 @@ func TestRestoreToAnotherMachineAndPlace(t *testing.T) {
 		t.Errorf("the link leads to %q (%v)", to, err)
 	}
 	req.Original = "nobody"
-	if err := p.target.try("restore", req, &rep); err == nil {
+	if err := p.Target.Try("restore", req, &rep); err == nil {
 		t.Error("a replica of a machine that has none is restored")
 	}
 }
@@ -200,41 +199,41 @@ func TestRestoreToAnotherMachineAndPlace(t *testing.T) {
 // removed, nothing of the source's is missing afterwards.
 func TestKilledSearchesRemoveNoFile(t *testing.T) {
 	p := newPair(t)
-	fill(t, p.dir, "source!", 60)
+	fill(t, p.Dir, "source!", 60)
 	for i := range 20 {
-		must(t, os.MkdirAll(filepath.Join(p.dir, "dir-"+strconv.Itoa(i), "sub"), 0o755))
-		fill(t, filepath.Join(p.dir, "dir-"+strconv.Itoa(i)), "source!", 5)
+		must(t, os.MkdirAll(filepath.Join(p.Dir, "dir-"+strconv.Itoa(i), "sub"), 0o755))
+		fill(t, filepath.Join(p.Dir, "dir-"+strconv.Itoa(i)), "source!", 5)
 	}
-	p.connect(control.ConnectRequest{Rules: []string{p.dir + " inc, rec"}})
-	p.settle()
+	p.Connect(control.ConnectRequest{Rules: p.All()})
+	p.Settle()
 	rng := rand.New(rand.NewPCG(7, 8))
 	for round := range rounds(6, 200) {
 		for i := range 20 {
-			at := filepath.Join(p.replica, "dir-"+strconv.Itoa(i))
+			at := filepath.Join(p.Replica, "dir-"+strconv.Itoa(i))
 			must(t, os.MkdirAll(filepath.Join(at, "orphan", "in"), 0o755))
 			must(t, os.WriteFile(filepath.Join(at, "orphan", "in", "file"), []byte("x"), 0o644))
 			must(t, os.WriteFile(filepath.Join(at, "orphan-file"), []byte("x"), 0o644))
 		}
-		p.source.ask("orphans", control.OrphansRequest{ID: p.con, Action: "start"}, nil)
+		p.Source.Ask("orphans", control.OrphansRequest{ID: p.Con, Action: "start"}, nil)
 		time.Sleep(time.Duration(rng.IntN(60)) * time.Millisecond) // the kill comes at any moment
 		if round%2 == 0 {
-			p.target.again()
+			p.Target.Again()
 		} else {
-			p.source.again()
+			p.Source.Again()
 		}
-		p.settle()
-		p.waitFor("search", func() bool {
-			return p.source.try("orphans", control.OrphansRequest{ID: p.con, Action: "start"}, nil) == nil
+		p.Settle()
+		waitFor(p.T, "search", func() bool {
+			return p.Source.Try("orphans", control.OrphansRequest{ID: p.Con, Action: "start"}, nil) == nil
 		})
-		p.waitFor("end of the search", func() bool {
+		waitFor(p.T, "end of the search", func() bool {
 			var rep control.VerifyReport
-			p.source.ask("orphans", control.OrphansRequest{ID: p.con, Action: "status", WaitMS: 10_000}, &rep)
+			p.Source.Ask("orphans", control.OrphansRequest{ID: p.Con, Action: "status", WaitMS: 10_000}, &rep)
 			if rep.State == "failed" || rep.State == "done" && rep.Totals.Spared > 0 {
 				t.Fatalf("round %d: %+v", round, rep)
 			}
 			return rep.State == "done"
 		})
-		p.settle()
-		same(t, p.dir, p.replica)
+		p.Settle()
+		same(t, p.Dir, p.Replica)
 	}
 }

@@ -16,30 +16,29 @@ import (
 // running target lets more in, lowered it holds again, and resumed everything arrives.
 func TestTargetLimitChangedLive(t *testing.T) {
 	p := unconnected(t)
-	p.target.close()
-	p.target.d.Stop()
-	p.target.cfg.QueueLimit = 32 << 20
-	p.target.start()
-	p.con = p.connect("tree", p.dir, p.replica)
-	p.settle()
+	p.Target.Stop()
+	p.Target.Cfg.QueueLimit = 32 << 20
+	p.Target.Start()
+	p.Connect(control.ConnectRequest{Rules: p.All()})
+	p.Settle()
 	noise := make([]byte, 1<<20)
 	_, _ = rand.Read(noise)
 	files := 0
 	write := func(n int) {
 		for range n {
 			files++
-			must(t, os.WriteFile(filepath.Join(p.dir, fmt.Sprint("f", files)), noise, 0o644))
+			must(t, os.WriteFile(filepath.Join(p.Dir, fmt.Sprint("f", files)), noise, 0o644))
 		}
 	}
-	con := func() control.Connection { return p.source.status().Connections[0] }
+	con := func() control.Connection { return p.Source.Status().Connections[0] }
 	full := func() bool { return strings.Contains(con().LastError, "target queue is full") }
 	limit := func(mb, most int) { // what is stored stays, so the limit in force may be as much
-		p.target.ask("setting.set", control.SettingRequest{Name: "QJournalSpaceMax", Value: fmt.Sprint(mb)}, nil)
+		p.Target.Ask("setting.set", control.SettingRequest{Name: "QJournalSpaceMax", Value: fmt.Sprint(mb)}, nil)
 		waitFor(t, fmt.Sprint("a limit of ", mb, " MB in force"), func() bool {
-			return p.target.status().Replicas[0].QueueLimit <= int64(most)<<20 && p.target.status().Replicas[0].QueueLimit >= int64(mb)<<20
+			return p.Target.Status().Replicas[0].QueueLimit <= int64(most)<<20 && p.Target.Status().Replicas[0].QueueLimit >= int64(mb)<<20
 		})
 	}
-	received := func() int64 { return p.target.status().Replicas[0].QueuedBytes >> 20 }
+	received := func() int64 { return p.Target.Status().Replicas[0].QueuedBytes >> 20 }
 	epoch := con().Epoch
 	p.pause(true)
 	write(45)
@@ -53,9 +52,9 @@ func TestTargetLimitChangedLive(t *testing.T) {
 		t.Errorf("epoch %s, then %s; %d bytes wait", epoch, c.Epoch, c.QueuedBytes)
 	}
 	p.pause(false)
-	p.settle()
+	p.Settle()
 	if c := con(); c.Epoch != epoch || full() {
 		t.Errorf("epoch %s, then %s: %s", epoch, c.Epoch, c.LastError)
 	}
-	same(t, p.dir, p.replica)
+	same(t, p.Dir, p.Replica)
 }

@@ -38,13 +38,13 @@ func TestChainStory(t *testing.T) {
 	beta.usable(1)
 	gamma.usable(1)
 	gamma.moments("at first", 8)
-	beta.restart()
+	beta.Restart()
 	gamma.moments("after a restart of beta", 4)
-	beta.kill()
-	beta.start()
+	beta.Kill()
+	beta.Start()
 	gamma.moments("after beta was killed", 4)
-	gamma.kill()
-	gamma.start()
+	gamma.Kill()
+	gamma.Start()
 	gamma.moments("after gamma was killed", 4)
 	bc.view()
 	waitFor(t, "changes to arrive at beta again", func() bool { return ab.view().TargetState == "OK" })
@@ -62,7 +62,7 @@ func TestChainStory(t *testing.T) {
 func notMounted(t *testing.T, h *host, dir, why string) {
 	t.Helper()
 	var ce *control.Error
-	err := h.ask("mount", control.DirRequest{Dir: dir}, nil)
+	err := h.Try("mount", control.DirRequest{Dir: dir}, nil)
 	if !errors.As(err, &ce) || ce.Code != control.Refused || !contains(ce.Msg+ce.Hint, why) {
 		t.Errorf("mount %s: %v; want it refused, with %q", dir, err, why)
 	}
@@ -120,30 +120,30 @@ func step(at, number string) error {
 // moments stops the replica of this machine so often when it says that it is usable, and
 // looks whether it is a moment of the sequence.
 func (h *host) moments(when string, count int) {
-	h.t.Helper()
+	h.T.Helper()
 	var r control.Replica
 	state := func() string {
-		if all := h.status().Replicas; len(all) == 1 {
+		if all := h.Status().Replicas; len(all) == 1 {
 			r = all[0]
 			return r.State
 		}
 		return ""
 	}
 	for applied := uint64(0); count > 0; {
-		waitFor(h.t, "a moment "+when, func() bool { return state() == "OK" && r.Usable && r.AppliedOp != applied })
-		h.mustAsk("target", control.PauseRequest{Pause: true}, nil)
-		waitFor(h.t, "the replica to pause "+when, func() bool { return state() == "Paused" })
+		waitFor(h.T, "a moment "+when, func() bool { return state() == "OK" && r.Usable && r.AppliedOp != applied })
+		h.Ask("target", control.PauseRequest{Pause: true}, nil)
+		waitFor(h.T, "the replica to pause "+when, func() bool { return state() == "Paused" })
 		if r.Usable {
 			applied, count = r.AppliedOp, count-1
 			h.moment(when)
 		}
-		h.mustAsk("target", control.PauseRequest{}, nil)
+		h.Ask("target", control.PauseRequest{}, nil)
 	}
 }
 
 // moment fails unless the numbers of the sequence are those of one moment.
 func (h *host) moment(when string) {
-	h.t.Helper()
+	h.T.Helper()
 	var seen []int
 	for _, name := range append(append([]string(nil), sequenceFiles...), "seq-e") {
 		raw, err := os.ReadFile(h.path("replica", "sequence", name))
@@ -152,13 +152,13 @@ func (h *host) moment(when string) {
 			n, numErr = strconv.Atoi(string(raw))
 		}
 		if numErr != nil {
-			h.t.Fatalf("%s: %s holds %.20q", when, name, raw)
+			h.T.Fatalf("%s: %s holds %.20q", when, name, raw)
 		}
 		seen = append(seen, n)
 	}
 	for i := 1; i < len(seen); i++ {
 		if seen[i] > seen[i-1] || seen[0]-seen[i] > 1 {
-			h.t.Fatalf("%s: the replica on %s is no moment of the source: the sequence is at %v", when, h.name, seen)
+			h.T.Fatalf("%s: the replica on %s is no moment of the source: the sequence is at %v", when, h.name, seen)
 		}
 	}
 }

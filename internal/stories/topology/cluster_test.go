@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"understudy/control"
+	"understudy/internal/stories"
 	"understudy/internal/testnode"
 	"understudy/node"
 )
@@ -68,7 +69,7 @@ func (c *natsCluster) start(i int) {
 	for _, p := range c.hosts {
 		one.Peers = append(one.Peers, c.addr(p))
 	}
-	h.d = testnode.StartIn(c.t, h.ns, h.name, settings{Server: &one})
+	h.D = testnode.StartIn(c.t, h.NS, h.name, settings{Server: &one})
 }
 
 func (c *natsCluster) addr(h *host) string { return h.addr[:len(h.addr)-len(node.DefaultPort)-1] }
@@ -83,7 +84,7 @@ func TestNATSClusterStory(t *testing.T) {
 	for i, h := range c.hosts {
 		c.start(i)
 		for _, of := range []*host{source, target} {
-			of.cfg.NATS.URLs = append(of.cfg.NATS.URLs, fmt.Sprintf("nats://%s:%d", c.addr(h), natsPort))
+			of.Cfg.NATS.URLs = append(of.Cfg.NATS.URLs, fmt.Sprintf("nats://%s:%d", c.addr(h), natsPort))
 		}
 	}
 	s.start(source, target)
@@ -91,25 +92,22 @@ func TestNATSClusterStory(t *testing.T) {
 	source.mount(dir)
 	var j *joined
 	waitFor(t, "the cluster to have a leader", func() bool {
-		return source.ask("connect", source.request("data", dir, target, target.path("replica")), nil) == nil
+		return source.Try("connect", source.request("data", dir, target, target.path("replica")), nil) == nil
 	})
 	j = &joined{source: source, target: target, dir: dir, place: target.path("replica")}
 	target.usable(1)
 	j.settled("before")
 	before := j.view()
-	rounds := 2
-	if os.Getenv("UNDERSTUDY_LONG") != "" {
-		rounds = len(c.hosts)
-	}
+	rounds := stories.Scaled(2, len(c.hosts))
 	stop := load(t, dir, 41, 200)
 	for i, h := range c.hosts[:rounds] {
-		h.d.Kill()
+		h.D.Kill()
 		at := j.view().CapturedOp
 		began := time.Now()
 		var now control.Connection
 		waitFor(t, "changes to arrive with a server less", func() bool {
 			if now = j.view(); time.Since(began) > patience {
-				t.Fatalf("at %d: %+v\n%+v", at, now, target.status().Replicas)
+				t.Fatalf("at %d: %+v\n%+v", at, now, target.Status().Replicas)
 			}
 			return now.AppliedOp > at
 		})
@@ -130,7 +128,7 @@ func queuesElsewhere(t *testing.T, hosts ...*host) {
 	t.Helper()
 	for _, h := range hosts {
 		found := 0
-		err := filepath.WalkDir(h.cfg.Data, func(path string, d os.DirEntry, err error) error {
+		err := filepath.WalkDir(h.Cfg.Data, func(path string, d os.DirEntry, err error) error {
 			if err == nil && filepath.Ext(path) == ".blk" {
 				found++
 			}

@@ -31,7 +31,7 @@ func TestManyToOneStory(t *testing.T) {
 	}
 	s := newSegment(t, names...)
 	target, evil, honest := s.hosts[0], s.hosts[1], s.hosts[2:]
-	target.cfg.QueueLimit = 64 << 20
+	target.Cfg.QueueLimit = 64 << 20
 	s.start(target)
 	s.start(honest...)
 	var all []*joined
@@ -43,19 +43,19 @@ func TestManyToOneStory(t *testing.T) {
 		all = append(all, h.connect("data", dir, target, target.path("replicas", h.name)))
 	}
 	must(t, os.WriteFile(target.path("keep"), []byte("of the target"), 0o644))
-	h := hostile{Home: evil.cfg.Data, Name: evil.name, Target: target.name, Addr: target.addr, Place: target.path("replicas", "evil"),
-		Others: []string{honest[0].name, honest[1].name}, Taken: target.path("replicas", honest[0].name), Data: target.cfg.Data}
-	evil.d = testnode.StartIn(t, evil.ns, evil.name, settings{Hostile: &h})
+	h := hostile{Home: evil.Cfg.Data, Name: evil.name, Target: target.name, Addr: target.addr, Place: target.path("replicas", "evil"),
+		Others: []string{honest[0].name, honest[1].name}, Taken: target.path("replicas", honest[0].name), Data: target.Cfg.Data}
+	evil.D = testnode.StartIn(t, evil.NS, evil.name, settings{Hostile: &h})
 	began := time.Now()
-	var stops []func()
+	var stops []func() int
 	for i, j := range all {
 		stops = append(stops, load(t, j.dir, int64(10+i), 60))
 	}
 	waitFor(t, "every kind of harm, twice", func() bool {
-		return evilClaims(target) > 4 && strings.Count(target.d.Log(), "visitor broke the rules") > 1
+		return evilClaims(target) > 4 && strings.Count(target.D.Log(), "visitor broke the rules") > 1
 	})
 	t.Logf("harm done after %v", time.Since(began))
-	waitFor(t, "the hostile queue to be given up", func() bool { return strings.Contains(target.d.Log(), "damaged frame") })
+	waitFor(t, "the hostile queue to be given up", func() bool { return strings.Contains(target.D.Log(), "damaged frame") })
 	t.Logf("its queue given up after %v", time.Since(began))
 	for _, stop := range stops {
 		stop()
@@ -63,8 +63,8 @@ func TestManyToOneStory(t *testing.T) {
 	for _, j := range all {
 		j.settled("beside a hostile source")
 	}
-	t.Logf("all settled after %v; the target has %d MiB resident and took %v of processor time", time.Since(began), target.d.Memory()>>20, target.d.CPU())
-	if m := target.d.Memory(); m > maxTargetMemory {
+	t.Logf("all settled after %v; the target has %d MiB resident and took %v of processor time", time.Since(began), target.D.Memory()>>20, target.D.CPU())
+	if m := target.D.Memory(); m > maxTargetMemory {
 		t.Errorf("the target has %d MiB resident", m>>20)
 	}
 	unharmed(t, target, &h)
@@ -73,7 +73,7 @@ func TestManyToOneStory(t *testing.T) {
 // evilClaims counts the requests of the hostile source that the target refused and told of.
 func evilClaims(target *host) (n int) {
 	var page control.Events
-	target.mustAsk("events", control.EventsRequest{}, &page)
+	target.Ask("events", control.EventsRequest{}, &page)
 	for _, e := range page.Events {
 		if e.Source == "evil" {
 			n += 1 + e.Repeated
@@ -88,12 +88,12 @@ func unharmed(t *testing.T, target *host, h *hostile) {
 	if b, err := os.ReadFile(target.path("keep")); err != nil || string(b) != "of the target" {
 		t.Errorf("a file beside the replicas: %q, %v", b, err)
 	}
-	for _, r := range target.status().Replicas {
+	for _, r := range target.Status().Replicas {
 		if r.Source == h.Name && (len(r.Paths) != 1 || r.Paths[0] != h.Place) {
 			t.Errorf("the hostile source has a replica at %q", r.Paths)
 		}
-		if r.Source == h.Name && r.QueuedBytes > target.cfg.QueueLimit {
-			t.Errorf("its queue holds %d bytes, limit %d", r.QueuedBytes, target.cfg.QueueLimit)
+		if r.Source == h.Name && r.QueuedBytes > target.Cfg.QueueLimit {
+			t.Errorf("its queue holds %d bytes, limit %d", r.QueuedBytes, target.Cfg.QueueLimit)
 		}
 	}
 	names, err := filepath.Glob(target.path("replicas", "*"))

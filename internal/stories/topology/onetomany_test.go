@@ -19,7 +19,7 @@ func TestOneToManyStory(t *testing.T) {
 	const limit = 32 << 20 // bytes of each queue, the least there is
 	s := newSegment(t, "source", "near", "far", "paused", "other")
 	for _, h := range s.hosts {
-		h.cfg.QueueLimit, h.cfg.MemoryLimit = limit, limit
+		h.Cfg.QueueLimit, h.Cfg.MemoryLimit = limit, limit
 	}
 	s.start()
 	source, paused := s.hosts[0], s.hosts[3]
@@ -35,7 +35,7 @@ func TestOneToManyStory(t *testing.T) {
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "first"), []byte("before"), 0o644))
 	to["paused"].settled("before the pause")
-	paused.mustAsk("target", control.PauseRequest{Pause: true}, nil)
+	paused.Ask("target", control.PauseRequest{Pause: true}, nil)
 	s.bridge.Slow(2, 4000)
 	var slowest time.Duration
 	for i := range 36 { // 72 MiB: queue of the source and of the target together hold 64
@@ -56,7 +56,7 @@ func TestOneToManyStory(t *testing.T) {
 		t.Errorf("the paused replica changed: %d names, %v", len(names), err)
 	}
 	s.bridge.Slow(2, 0)
-	paused.mustAsk("target", control.PauseRequest{Pause: false}, nil)
+	paused.Ask("target", control.PauseRequest{Pause: false}, nil)
 	t.Logf("two targets followed after %v", time.Since(began))
 	for name, j := range to {
 		j.settled(name + ", at the end")
@@ -66,7 +66,7 @@ func TestOneToManyStory(t *testing.T) {
 
 // viewOf is the source's view of what it sends to a target; zero between sessions.
 func viewOf(source, target *host) (c control.Connection) {
-	for _, c := range source.status().Connections {
+	for _, c := range source.Status().Connections {
 		if c.Target == target.name {
 			return c
 		}

@@ -51,8 +51,8 @@ func TestActiveActiveStory(t *testing.T) {
 	beta.usable(1)
 	stopB()
 	ba.settled("before the kill")
-	beta.kill()
-	beta.start()
+	beta.Kill()
+	beta.Start()
 	stopB = load(t, db, 4, 300)
 	waitFor(t, "beta's replica to go on", func() bool { return ab.view().TargetState == "OK" })
 	stopA()
@@ -80,7 +80,7 @@ func TestSingleMachineStory(t *testing.T) {
 	alpha.usable(1)
 	stop()
 	j.settled("on one machine")
-	alpha.restart()
+	alpha.Restart()
 	must(t, os.WriteFile(filepath.Join(dir, "later"), []byte("after a restart"), 0o644))
 	j.settled("after a restart")
 }
@@ -89,7 +89,7 @@ func TestSingleMachineStory(t *testing.T) {
 func refused(t *testing.T, what string, h *host, req control.ConnectRequest, code control.Code, why string) {
 	t.Helper()
 	var ce *control.Error
-	err := h.ask("connect", req, nil)
+	err := h.Try("connect", req, nil)
 	switch {
 	case !errors.As(err, &ce):
 		t.Errorf("%s: %v", what, err)

@@ -7,7 +7,6 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -117,14 +116,4 @@ func (s *sniffer) lost(t *testing.T) uint32 {
 		t.Fatal(err)
 	}
 	return st.Drops
-}
-
-// until waits for a state.
-func (s *sniffer) until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal(what)
-		}
-	}
 }

@@ -4,59 +4,34 @@ package wire
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"understudy/control"
+	"understudy/internal/stories"
 	"understudy/internal/testnode"
 	"understudy/node"
 )
 
-const patience = 2 * time.Minute
+const patience = stories.Patience
 
-func TestMain(m *testing.M) {
-	testnode.Child(func(ctx context.Context, raw []byte, ready func(string)) error {
-		var cfg node.Config
-		if err := json.Unmarshal(raw, &cfg); err != nil {
-			return err
-		}
-		n, err := node.Open(cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
-		if err != nil {
-			return err
-		}
-		go func() {
-			<-n.Ready()
-			ready(n.Addr())
-		}()
-		return n.Run(ctx)
-	})
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { stories.Main(m, nil) }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+var must, waitFor = stories.Must, stories.WaitFor
 
 // machine is a daemon on one side of the wire.
 type machine struct {
-	cfg  node.Config
-	ns   *testnode.Namespace
+	*stories.Machine
 	addr string // from the other side
 }
 
 // call asks a machine from a side of the wire.
 func call(t *testing.T, from *testnode.Namespace, m *machine, address string, l control.Login, verb string, req, reply any) error {
 	t.Helper()
-	local, err := control.ReadLocal(m.cfg.Data)
+	local, err := control.ReadLocal(m.Cfg.Data)
 	must(t, err)
 	l.Accept = control.AcceptKeys(local.Keys...)
 	if l.User == "" && l.Key == nil {
@@ -65,7 +40,7 @@ func call(t *testing.T, from *testnode.Namespace, m *machine, address string, l 
 	return from.Do(func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		c, err := control.Dial(ctx, address, m.cfg.Name, l)
+		c, err := control.Dial(ctx, address, m.Cfg.Name, l)
 		if err != nil {
 			return err
 		}
@@ -91,17 +66,13 @@ func TestNothingReadableOnTheWire(t *testing.T) {
 	tree, copied := filepath.Join(base, canary["directory"]), filepath.Join(base, "copied")
 	must(t, os.Mkdir(tree, 0o755))
 	write(t, filepath.Join(tree, canary["file name"]), canary["content"])
-	indy, jersey := &machine{ns: w.A, addr: w.Addr(testnode.SideA) + ":6320"}, &machine{ns: w.B, addr: w.Addr(testnode.SideB) + ":6320"}
-	var homes []testnode.Home
-	for name, m := range map[string]*machine{"indy": indy, "jersey": jersey} {
-		m.cfg = node.DefaultConfig()
-		m.cfg.Name, m.cfg.Data, m.cfg.Listen = name, filepath.Join(base, name), "0.0.0.0:6320"
-		must(t, os.MkdirAll(m.cfg.Data, 0o700))
-		homes = append(homes, testnode.Home{Name: name, Data: m.cfg.Data})
+	side := func(name string, ns *testnode.Namespace, at testnode.Side) *machine {
+		return &machine{stories.NewMachine(t, ns, name, filepath.Join(base, name)), w.Addr(at) + ":" + node.DefaultPort}
 	}
-	testnode.Pair(t, homes...)
-	testnode.StartIn(t, w.B, "jersey", &jersey.cfg)
-	testnode.StartIn(t, w.A, "indy", &indy.cfg)
+	indy, jersey := side("indy", w.A, testnode.SideA), side("jersey", w.B, testnode.SideB)
+	stories.Introduce(t, indy.Machine, jersey.Machine)
+	jersey.Start()
+	indy.Start()
 
 	// From beside the target, so that requests pass the wire.
 	ask := func(verb string, req, reply any) {
@@ -120,7 +91,7 @@ func TestNothingReadableOnTheWire(t *testing.T) {
 	}
 	got, err := os.ReadFile(filepath.Join(copied, canary["name of a change"]))
 	must(t, err)
-	s.until(t, "the transfer did not pass the listener", func() bool { _, total := s.has(""); return total > len(got) })
+	waitFor(t, "the transfer to pass the listener", func() bool { _, total := s.has(""); return total > len(got) })
 	for what, text := range canary {
 		if found, _ := s.has(text); found {
 			t.Errorf("the %s passes in the clear", what)
@@ -135,7 +106,7 @@ func TestNothingReadableOnTheWire(t *testing.T) {
 	// The listener would have noticed.
 	inTheClear(t, w, canary)
 	for what, text := range canary {
-		s.until(t, "the listener does not hear the "+what, func() bool { found, _ := s.has(text); return found })
+		waitFor(t, "the listener to hear the "+what, func() bool { found, _ := s.has(text); return found })
 	}
 }
 
