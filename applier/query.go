@@ -208,8 +208,8 @@ func (a *Applier) digests(q fileop.DigestQuery) (fileop.DigestReply, error) {
 	if err != nil {
 		return r, err
 	}
-	if q.Block <= 0 || q.Block > fileop.DigestMax || q.Off < 0 || q.Len < 0 || q.Len > fileop.DigestMax {
-		return r, fmt.Errorf("%w: digests of %d bytes at %d in blocks of %d", ErrProtocol, q.Len, q.Off, q.Block)
+	if err := q.Check(); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrProtocol, err)
 	}
 	if len(q.Files) > 0 {
 		r.Known = true
@@ -232,6 +232,10 @@ func (a *Applier) digests(q fileop.DigestQuery) (fileop.DigestReply, error) {
 		return r, fmt.Errorf("read digests: %w", err)
 	}
 	r.Known, r.Size = true, st.Size
+	if len(q.Spans) > 0 {
+		r.Sums, err = a.spans(fd, &q)
+		return r, err
+	}
 	buf := make([]byte, q.Block)
 	for off := q.Off; off < q.Off+q.Len && off < st.Size; off += int64(q.Block) {
 		n, err := a.at.Read(fd, buf[:min(int64(q.Block), q.Off+q.Len-off)], off)
@@ -241,4 +245,24 @@ func (a *Applier) digests(q fileop.DigestQuery) (fileop.DigestReply, error) {
 		r.Sums = append(r.Sums, digest.Block(buf[:n]))
 	}
 	return r, nil
+}
+
+// spans are the digests of the blocks of spans, zero for what is behind the end.
+func (a *Applier) spans(fd int, q *fileop.DigestQuery) (sums []fileop.Sum, err error) {
+	buf := make([]byte, q.Span)
+	sums = make([]fileop.Sum, 0, len(q.Spans)*q.Span/q.Block)
+	for _, k := range q.Spans {
+		n, err := a.at.Read(fd, buf, q.Off+int64(k)*int64(q.Span))
+		if err != nil {
+			return nil, fmt.Errorf("read digests: %w", err)
+		}
+		for i := 0; i < q.Span; i += q.Block {
+			var sum fileop.Sum
+			if i < n {
+				sum = digest.Block(buf[i:min(i+q.Block, n)])
+			}
+			sums = append(sums, sum)
+		}
+	}
+	return sums, nil
 }

@@ -1,5 +1,7 @@
 package fileop
 
+import "fmt"
+
 // Sum is a 128-bit digest (xxh3) of a block, an attribute set or a directory; see
 // internal/digest. 128 bits, because an undetected collision would be silent damage.
 type Sum [16]byte
@@ -48,6 +50,11 @@ type DigestQuery struct {
 	// Files are asked about instead of Obj: one digest of each, if it has at most SmallFile
 	// bytes. At most FilesMax. A target that does not know of this answers without digests.
 	Files []ObjID
+	// Spans are asked about instead of Len: the parts of Block bytes of some spans of Span
+	// bytes, which are counted from Off. A target that does not know of this answers
+	// without digests.
+	Span  int
+	Spans []int
 }
 
 // Bounds of a query about whole files: together they have at most DigestMax bytes.
@@ -60,12 +67,38 @@ const (
 // applying for some milliseconds only.
 const DigestMax = 16 << 20
 
+// maxSpan bounds the number of a span: whatever is covered by one query lies this near.
+const maxSpan = DigestMax / 512
+
+// Check reports what no honest source asks.
+func (q *DigestQuery) Check() error {
+	switch {
+	case q.Off < 0 || q.Len < 0 || q.Len > DigestMax || q.Off+q.Len < 0:
+		return fmt.Errorf("%w: digests of %d bytes at %d", ErrInvalid, q.Len, q.Off)
+	case q.Block <= 0 || q.Block > DigestMax:
+		return fmt.Errorf("%w: digests of blocks of %d bytes", ErrInvalid, q.Block)
+	case len(q.Files) > FilesMax:
+		return fmt.Errorf("%w: digests of %d files", ErrTooLarge, len(q.Files))
+	case len(q.Spans) == 0:
+		return nil
+	case q.Span <= 0 || q.Span > DigestMax || q.Span%q.Block != 0 || len(q.Spans) > DigestMax/q.Span:
+		return fmt.Errorf("%w: digests of %d spans of %d bytes in blocks of %d", ErrInvalid, len(q.Spans), q.Span, q.Block)
+	}
+	for _, k := range q.Spans {
+		if k < 0 || k >= maxSpan || q.Off+int64(k+1)*int64(q.Span) < 0 {
+			return fmt.Errorf("%w: digests of span %d at %d", ErrInvalid, k, q.Off)
+		}
+	}
+	return nil
+}
+
 // DigestReply answers a DigestQuery.
 type DigestReply struct {
 	Applied Seq
 	Known   bool
 	Size    int64 // of the whole file
 	// Sums are of the blocks that start inside the file; the last may be short. Of Files:
-	// one each, in order, zero for what is unknown, no file, or too large.
+	// one each, in order, zero for what is unknown, no file, or too large. Of Spans:
+	// Span/Block each, in order, zero for what is behind the end of the file.
 	Sums []Sum
 }

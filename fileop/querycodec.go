@@ -130,6 +130,10 @@ func (q *DigestQuery) Append(b []byte) []byte {
 	for _, id := range q.Files {
 		b = appendObj(b, 7, id)
 	}
+	b = appendUint(b, 8, uint64(q.Span))
+	for _, k := range q.Spans { // the first may be 0, which is said all the same
+		b = protowire.AppendVarint(protowire.AppendTag(b, 9, protowire.VarintType), uint64(k))
+	}
 	return b
 }
 
@@ -159,11 +163,23 @@ func (q *DigestQuery) Parse(b []byte) error {
 			var id ObjID
 			id, err = parseObj(p)
 			q.Files = append(q.Files, id)
+		case 8:
+			var span int64
+			err = i64(&span, v)
+			q.Span = int(span)
+		case 9:
+			if v >= maxSpan || len(q.Spans) == maxSpan {
+				return fmt.Errorf("%w: span %d, the %dth", ErrTooLarge, v, len(q.Spans)+1)
+			}
+			q.Spans = append(q.Spans, int(v))
 		}
 		return err
 	})
-	if err == nil && (q.Len > DigestMax || q.Block < 512 || q.Block > DigestMax || q.Off+q.Len < 0) {
-		err = fmt.Errorf("%w: digests of %d bytes in blocks of %d", ErrInvalid, q.Len, q.Block)
+	if err == nil && q.Block < 512 {
+		err = fmt.Errorf("%w: digests in blocks of %d", ErrInvalid, q.Block)
+	}
+	if err == nil {
+		err = q.Check()
 	}
 	return err
 }

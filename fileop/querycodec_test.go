@@ -11,7 +11,7 @@ func queries() (ListQuery, ListReply, DigestQuery, DigestReply) {
 	return ListQuery{Tree: 1, Obj: ObjID{2, 3}, After: 4, Sum: Sum{1}, From: "z\xff"},
 		ListReply{Applied: 9, Known: true, More: true, Entries: []TargetEntry{
 			{Name: "a", Obj: ObjID{1, 1}, Attr: attr, Size: 10, Nlink: 2, Xattrs: Sum{9}}, {Name: "l\xfe", Attr: attr, Target: "../x"}}},
-		DigestQuery{Obj: ObjID{2, 3}, After: 7, Off: 1 << 30, Len: DigestMax, Block: 32768, Files: []ObjID{{4, 5}, {6, 7}}},
+		DigestQuery{Obj: ObjID{2, 3}, After: 7, Off: 1 << 30, Len: DigestMax, Block: 32768, Files: []ObjID{{4, 5}, {6, 7}}, Span: 65536, Spans: []int{0, 255}},
 		DigestReply{Applied: 3, Known: true, Size: 12, Sums: []Sum{{1}, {2}}}
 }
 
@@ -33,7 +33,9 @@ func TestQueriesSurvive(t *testing.T) {
 
 func TestDigestQueryBounds(t *testing.T) {
 	for _, q := range []DigestQuery{{Len: DigestMax + 1, Block: 4096}, {Len: 1, Block: 1}, {Off: 1<<63 - 1, Len: 5, Block: 4096},
-		{Block: 512, Files: slices.Repeat([]ObjID{{1, 1}}, FilesMax+1)}} {
+		{Block: 512, Files: slices.Repeat([]ObjID{{1, 1}}, FilesMax+1)}, {Block: 512, Spans: []int{1}}, {Block: 512, Span: 1000, Spans: []int{1}},
+		{Block: 512, Span: DigestMax, Spans: []int{0, 1}}, {Block: 512, Span: 512, Spans: []int{maxSpan}}, {Off: 1<<63 - 1000, Block: 512, Span: 1024, Spans: []int{0}},
+		{Block: 512, Span: 1 << 40, Spans: []int{0}}, {Block: 512, Span: 512, Spans: make([]int, maxSpan+1)}} {
 		var got DigestQuery
 		if err := got.Parse(q.Append(nil)); err == nil {
 			t.Errorf("%+v was accepted", q)

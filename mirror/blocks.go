@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,10 +49,11 @@ func (c *copier) span() int64 {
 
 // window is span bytes of a file and the target's digests of them.
 type window struct {
-	off  int64
-	sums []fileop.Sum
-	err  error
-	done chan struct{}
+	off   int64
+	sums  []fileop.Sum
+	err   error
+	done  chan struct{}
+	parts map[int][]fileop.Sum // of blocks that differ
 }
 
 // ask asks for the digests of the window at off.
@@ -59,17 +61,16 @@ func (c *copier) ask(off int64) *window {
 	w := &window{off: off, done: make(chan struct{})}
 	c.r.queries.Go(func() {
 		defer close(w.done)
-		w.sums, w.err = c.digests(off)
+		w.sums, w.err = c.digests(fileop.DigestQuery{Off: off, Len: c.span(), Block: c.r.m.cfg.BlockSize})
 	})
 	return w
 }
 
-// digests returns none where the target has nothing, or is too far behind to tell.
-func (c *copier) digests(off int64) ([]fileop.Sum, error) {
+// digests asks for those of the file. It returns none where the target has nothing, or is
+// too far behind to tell.
+func (c *copier) digests(q fileop.DigestQuery) ([]fileop.Sum, error) {
 	r := c.r
-	block := r.m.cfg.BlockSize
-	q := fileop.DigestQuery{Tree: r.m.cfg.Roots[c.f.root].Index, Obj: c.f.e.Obj, After: c.f.after, Off: off,
-		Len: c.span(), Block: block}
+	q.Tree, q.Obj, q.After = r.m.cfg.Roots[c.f.root].Index, c.f.e.Obj, c.f.after
 	for range stateTries {
 		a, err := r.m.cfg.Target.Digests(r.ctx, q)
 		if err != nil {
@@ -89,76 +90,178 @@ func (c *copier) digests(off int64) ([]fileop.Sum, error) {
 	return nil, nil
 }
 
-// window compares one window. done: the file ended in it.
+// window compares one window and sends what differs. done: the file ended in it.
+//
+// It is read without the file's lock first: what equals the target's digests is equal,
+// whatever is written meanwhile, as long as nothing moved; and that is looked at under the
+// lock before the file is settled. Only what differs is read under the lock.
 func (c *copier) window(w *window) (done bool, err error) {
 	<-w.done // ends with the run's context
 	if w.err != nil {
 		return false, w.err
 	}
-	block := int64(c.r.m.cfg.BlockSize)
-	end := w.off + c.span()
-	sent := 0
-	for c.off < end && !done {
+	for end := w.off + c.span(); c.off < end && !done; {
 		if err := c.r.m.gate.pass(c.r.ctx); err != nil {
 			return false, fatal{err}
 		}
-		if err := c.r.credit(sent + recordOverhead); err != nil {
+		differ, last, err := c.differing(w, end)
+		if err == nil {
+			err = c.finer(w, differ)
+		}
+		if err != nil {
+			return false, err
+		}
+		if last >= 0 && (len(differ) == 0 || differ[len(differ)-1] != last) {
+			differ = append(differ, last)
+		}
+		if done, err = c.sendDiffering(w, differ); err != nil {
+			return false, err
+		}
+		if last < 0 {
+			c.off = end
+		}
+	}
+	return done, nil
+}
+
+// differing finds the blocks between c.off and end that are not what the target has. last
+// is the block in which the file ended, or -1.
+func (c *copier) differing(w *window, end int64) (differ []int, last int, err error) {
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	block := c.r.m.cfg.BlockSize
+	for at := c.off; at < end; {
+		if c.r.ctx.Err() != nil {
+			return nil, 0, fatal{context.Cause(c.r.ctx)}
+		}
+		n := min(end-at, int64(fileop.MaxData/block*block))
+		got, err := c.file.ReadAt((*buf)[:n], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, 0, fmt.Errorf("read at byte %d: %w", at, err)
+		}
+		first := int(at-w.off) / block
+		for i := 0; i < got; i += block {
+			if !w.equal(first+i/block, (*buf)[i:min(i+block, got)]) {
+				differ = append(differ, first+i/block)
+			}
+		}
+		if int64(got) < n {
+			return differ, first + got/block, nil
+		}
+		at += n
+	}
+	return differ, -1, nil
+}
+
+// equal reports that the target has block k of the window as it is in b.
+func (w *window) equal(k int, b []byte) bool { return k < len(w.sums) && digest.Block(b) == w.sums[k] }
+
+// finer asks for digests of the parts of the blocks that differ, so that a page of a
+// database costs no more than a page. Where most of a window differs whole blocks are sent.
+func (c *copier) finer(w *window, differ []int) error {
+	block, part := c.r.m.cfg.BlockSize, c.r.m.cfg.PartSize
+	w.parts = nil
+	var ask []int
+	for _, k := range differ {
+		if k < len(w.sums) { // else the target has nothing there
+			ask = append(ask, k)
+		}
+	}
+	if len(ask) == 0 || len(ask) > len(w.sums)*3/4 && len(w.sums) > 4 || block%part != 0 || block == part {
+		return nil
+	}
+	sums, err := c.digests(fileop.DigestQuery{Off: w.off, Block: part, Span: block, Spans: ask})
+	per := block / part
+	if err != nil || len(sums) != len(ask)*per { // an older target answers with none
+		return err
+	}
+	w.parts = map[int][]fileop.Sum{}
+	for i, k := range ask {
+		w.parts[k] = sums[i*per : (i+1)*per]
+	}
+	return nil
+}
+
+// sendDiffering sends what differs in these blocks. done: the file ended in one of them.
+func (c *copier) sendDiffering(w *window, differ []int) (done bool, err error) {
+	block := c.r.m.cfg.BlockSize
+	for len(differ) > 0 && !done {
+		n := 1
+		for n < len(differ) && differ[n] == differ[n-1]+1 && (n+1)*block <= fileop.MaxData {
+			n++
+		}
+		if err := c.r.m.gate.pass(c.r.ctx); err != nil {
+			return false, fatal{err}
+		}
+		if err := c.r.credit(n*block + recordOverhead); err != nil {
 			return false, err
 		}
 		err := c.file.WithLock(func() (err error) {
 			if c.file.Shifts() != c.shifts {
 				return errShifted
 			}
-			sent, done, err = c.segment(w, min(end-c.off, fileop.MaxData/block*block))
+			done, err = c.segment(w, differ[0], n)
 			return err
 		})
 		if err != nil {
 			return false, err
 		}
+		differ = differ[n:]
 	}
 	return done, nil
 }
 
-// segment compares the next n bytes and sends what differs, neighbours together. The
-// file is locked.
-func (c *copier) segment(w *window, n int64) (sent int, done bool, err error) {
+// segment reads n blocks again and sends what differs, neighbours together. The file is
+// locked.
+func (c *copier) segment(w *window, first, n int) (done bool, err error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	got, err := c.file.ReadAt((*buf)[:n], c.off)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, false, fmt.Errorf("read at byte %d: %w", c.off, err)
-	}
-	done = int64(got) < n
-	b := (*buf)[:got]
 	block := c.r.m.cfg.BlockSize
-	from := -1 // start in b of the differing blocks not sent yet
-	for i := 0; i < len(b); i += block {
-		part := b[i:min(i+block, len(b))]
-		k := int(c.off-w.off+int64(i)) / block
-		if k < len(w.sums) && digest.Block(part) == w.sums[k] {
+	c.off = w.off + int64(first*block)
+	got, err := c.file.ReadAt((*buf)[:n*block], c.off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read at byte %d: %w", c.off, err)
+	}
+	b := (*buf)[:got]
+	from := -1 // start in b of what differs and is not sent yet
+	for i := 0; i < got; {
+		size, equal := w.compare(first+i/block, b[i:min(i+block-i%block, got)], i%block, c.r.m.cfg.PartSize)
+		if equal {
 			if err := c.flush(b, from, i); err != nil {
-				return sent, false, err
+				return false, err
 			}
 			from = -1
-			continue
-		}
-		if from < 0 {
+		} else if from < 0 {
 			from = i
 		}
-		sent += len(part)
+		i += size
 	}
-	if err := c.flush(b, from, len(b)); err != nil {
-		return sent, false, err
+	if err := c.flush(b, from, got); err != nil {
+		return false, err
 	}
 	c.off += int64(got)
-	if !done {
-		return sent, false, nil
+	if got == n*block {
+		return false, nil
 	}
 	self, err := c.file.Self()
 	if err != nil {
-		return sent, false, err
+		return false, err
 	}
-	return sent, true, c.settle(&self)
+	return true, c.settle(&self)
+}
+
+// compare tells whether the target has what begins at byte at of block k, which is b to its
+// end, and of how many bytes that is said.
+func (w *window) compare(k int, b []byte, at, part int) (size int, equal bool) {
+	if at == 0 && w.equal(k, b) {
+		return len(b), true
+	}
+	parts := w.parts[k]
+	if parts == nil {
+		return len(b), false
+	}
+	size = min(part, len(b))
+	return size, digest.Block(b[:size]) == parts[at/part]
 }
 
 // flush sends b[from:to], as a hole if it is one.

@@ -41,6 +41,9 @@ type Config struct {
 	// BlockSize is what block checksums compare, in bytes; 0 is DefaultBlockSize
 	// (MirrorChunkSize, B7.12).
 	BlockSize int
+	// PartSize is what is compared of a block that differs, in bytes, at least 512; 0 is
+	// DefaultPartSize. BlockSize is a multiple of it, or else blocks are sent whole.
+	PartSize int
 	// EveryChange: the capture tells of every changed object, so that a place is believed
 	// by date and size unless everything below it is to be looked at.
 	EveryChange bool
@@ -66,6 +69,9 @@ type Config struct {
 
 // DefaultBlockSize is the default of MirrorChunkSize (B7.12).
 const DefaultBlockSize = 32768
+
+// DefaultPartSize is a page of memory: what the page cache writes, and databases do.
+const DefaultPartSize = 4096
 
 // Errors that end a run.
 var (
@@ -118,6 +124,9 @@ func New(cfg Config, log *slog.Logger) *Mirror {
 		cfg.BlockSize = DefaultBlockSize
 	}
 	cfg.BlockSize = min(cfg.BlockSize, fileop.MaxData)
+	if cfg.PartSize <= 0 {
+		cfg.PartSize = DefaultPartSize
+	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}

@@ -54,7 +54,7 @@ func TestTable(t *testing.T) {
 		"mode": func(p *pair) { p.chmod("mode", 0o600) },
 		"size": func(p *pair) { p.write("size", size, []byte("more")); stamp(t, p, "size", new) },
 	}
-	const whole, block, none = int64(size), int64(4096), int64(0)
+	const whole, block, none = int64(size), int64(512), int64(0) // of a block what differs
 	rows := []struct {
 		name string
 		o    Options
@@ -177,5 +177,40 @@ func TestIdentityLost(t *testing.T) {
 	p.equal(t)
 	if _, _, b2 := p.marks(); b2-b > 3*4096 {
 		t.Fatalf("%d bytes of content sent", b2-b)
+	}
+}
+
+// TestPagesOfBlocks: of blocks that differ only the pages that differ are sent (B7.5), by a
+// target that knows of pages; else the blocks.
+func TestPagesOfBlocks(t *testing.T) {
+	const block, page, size = 32768, 4096, 3<<20 + 1000
+	for name, old := range map[string]bool{"pages": false, "an older target": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPair(t, nil, true)
+			p.m.cfg.BlockSize, p.m.cfg.PartSize = block, page
+			p.old.Store(old)
+			p.create("f")
+			p.write("f", 0, bytes.Repeat([]byte("12345678"), size/8))
+			p.run(t, Options{Mode: Full})
+			p.equal(t)
+			sinks := p.sinks
+			p.sinks = nil
+			for _, k := range []int64{0, 7, 9, 33, 95} { // blocks; the last is not whole
+				p.write("f", k*block+2*page+10, []byte("x"))
+			}
+			p.write("f", 96*block, bytes.Repeat([]byte("y"), 3*page)) // it grows
+			_, _, before := p.marks()
+			p.anew()
+			p.sinks = sinks
+			p.run(t, Options{Mode: Diff, Checksum: true})
+			p.equal(t)
+			_, _, after := p.marks()
+			if limit := int64(5*page + 4*page); !old && after-before > limit+2048 {
+				t.Errorf("%d bytes sent, want %d", after-before, limit)
+			}
+			if after-before < 5*page {
+				t.Errorf("%d bytes sent of %d pages", after-before, 5)
+			}
+		})
 	}
 }

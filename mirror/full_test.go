@@ -61,7 +61,7 @@ func newPairAt(t testing.TB, rules func(dir string) Rules, compare bool, sub str
 	if rules == nil {
 		rules = func(dir string) Rules { return all{dir} }
 	}
-	cfg := Config{Roots: []Root{{Tree: p.tree, TreePath: p.dir, Dir: join(p.dir, sub)}}, Rules: rules(p.dir), Log: p.wire, BlockSize: 4096, Busy: p.wire.tellBusy}
+	cfg := Config{Roots: []Root{{Tree: p.tree, TreePath: p.dir, Dir: join(p.dir, sub)}}, Rules: rules(p.dir), Log: p.wire, BlockSize: 4096, PartSize: 512, Busy: p.wire.tellBusy}
 	if compare {
 		cfg.Target = p.wire
 	}

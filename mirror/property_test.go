@@ -250,6 +250,7 @@ func (s *story) play(t *testing.T, rt *rapid.T, seed uint64) {
 	p.m.cfg.Log = &slow{wire: p.wire, r: rand.New(rand.NewPCG(seed, 99))}
 	p.rnd = rand.New(rand.NewPCG(seed, 7))
 	p.lagging = seed%2 == 0
+	p.old.Store(seed%5 == 0)
 	stop := p.serve(t)
 	k := &monkey{source: p.source, r: rand.New(rand.NewPCG(seed, 1)), base: s.sub}
 	for range 60 {

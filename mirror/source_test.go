@@ -459,8 +459,9 @@ type wire struct {
 	onPut   func(op *fileop.Op)
 	lists   atomic.Int64
 	digests atomic.Int64
-	sizes   []int64 // bytes of content of each of ops
-	bytes   int64   // content in mirror records
+	old     atomic.Bool // it does not know of spans
+	sizes   []int64     // bytes of content of each of ops
+	bytes   int64       // content in mirror records
 	down    atomic.Bool
 
 	busy  atomic.Bool     // what Config.Busy said
@@ -634,6 +635,18 @@ func (w *wire) Digests(ctx context.Context, q fileop.DigestQuery) (fileop.Digest
 		return r, nil
 	}
 	r.Known, r.Size = true, int64(len(x.data))
+	if w.old.Load() {
+		q.Spans = nil
+	}
+	for _, k := range q.Spans {
+		for off := q.Off + int64(k*q.Span); off < q.Off+int64((k+1)*q.Span); off += int64(q.Block) {
+			var sum fileop.Sum
+			if off < r.Size {
+				sum = digest.Block(x.data[off:min(off+int64(q.Block), r.Size)])
+			}
+			r.Sums = append(r.Sums, sum)
+		}
+	}
 	for off := q.Off; off < min(r.Size, q.Off+q.Len); off += int64(q.Block) {
 		r.Sums = append(r.Sums, digest.Block(x.data[off:min(off+int64(q.Block), r.Size)]))
 	}
