@@ -8,149 +8,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
+
+	"understudy/internal/testpostgres"
 )
-
-const pgBin = "/usr/lib/postgresql/15/bin/"
-
-// postgres is one cluster, run as the system user postgres.
-type postgres struct {
-	t    testing.TB
-	data string
-	sock string
-	cred *syscall.Credential
-}
-
-func newPostgres(t testing.TB, data, sock string) *postgres {
-	t.Helper()
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		t.Fatalf("system user postgres: %v (install postgresql-15)", err)
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	pg := &postgres{t: t, data: data, sock: sock, cred: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	for _, dir := range []string{data, sock} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return pg
-}
-
-func (pg *postgres) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(pgBin+name, args...)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: pg.cred, Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), "PGHOST="+pg.sock, "PGDATABASE=postgres", "LC_ALL=C")
-	return cmd
-}
-
-func (pg *postgres) must(name string, args ...string) string {
-	pg.t.Helper()
-	out, err := pg.command(name, args...).CombinedOutput()
-	if err != nil {
-		log, _ := os.ReadFile(filepath.Join(pg.sock, "log"))
-		pg.t.Fatalf("%s %v: %v\n%s\n%s", name, args, err, out, log)
-	}
-	return strings.TrimSpace(string(out))
-}
-
-func (pg *postgres) sql(query string) string {
-	pg.t.Helper()
-	return pg.must("psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", "-c", query)
-}
-
-// start runs the server in the foreground until the returned function stops it.
-func (pg *postgres) start() (stop func()) {
-	pg.t.Helper()
-	log, err := os.Create(filepath.Join(pg.sock, "log"))
-	if err != nil {
-		pg.t.Fatal(err)
-	}
-	cmd := pg.command("postgres", "-D", pg.data, "-k", pg.sock, "-c", "listen_addresses=", "-c", "shared_buffers=32MB",
-		"-c", "max_wal_size=64MB", "-c", "checkpoint_timeout=30s")
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		pg.t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }()
-	waitFor(pg.t, "PostgreSQL to accept connections", func() bool {
-		select {
-		case <-ended:
-			text, _ := os.ReadFile(log.Name())
-			pg.t.Fatalf("PostgreSQL ended at start:\n%s", text)
-		default:
-		}
-		return pg.command("pg_isready", "-q").Run() == nil
-	})
-	return func() {
-		_ = cmd.Process.Signal(syscall.SIGINT) // fast shutdown
-		<-ended
-		log.Close()
-	}
-}
-
-// load runs TPC-B with 4 clients and one that counts, until stopped.
-func (pg *postgres) load() (stop func()) {
-	pg.t.Helper()
-	pg.must("pgbench", "-i", "-q", "-s", "2")
-	pg.sql("create table counter (n bigint primary key)")
-	script := filepath.Join(pg.sock, "count.sql")
-	if err := os.WriteFile(script, []byte("insert into counter select coalesce(max(n), 0) + 1 from counter;\n"), 0o644); err != nil {
-		pg.t.Fatal(err)
-	}
-	var running []*exec.Cmd
-	for _, args := range [][]string{{"-c", "4", "-T", "3600"}, {"-c", "1", "-T", "3600", "-n", "-f", script}} {
-		cmd := pg.command("pgbench", args...)
-		if err := cmd.Start(); err != nil {
-			pg.t.Fatal(err)
-		}
-		running = append(running, cmd)
-	}
-	return func() {
-		for _, cmd := range running {
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	}
-}
-
-// check starts the cluster in data, as after a power cut, and looks at everything a
-// database can tell about itself. It returns the counter.
-func (pg *postgres) check() int {
-	pg.t.Helper()
-	// On the same machine the lock file names the source's server, which lives.
-	if err := os.Remove(filepath.Join(pg.data, "postmaster.pid")); err != nil && !os.IsNotExist(err) {
-		pg.t.Fatal(err)
-	}
-	stop := pg.start()
-	sums := pg.sql("select (select sum(abalance) from pgbench_accounts), (select sum(tbalance) from pgbench_tellers), (select sum(bbalance) from pgbench_branches)")
-	parts := strings.Split(sums, "|")
-	if parts[0] != parts[1] || parts[1] != parts[2] {
-		pg.t.Errorf("sums of accounts, tellers and branches differ: %s", sums)
-	}
-	counter := pg.sql("select count(*), coalesce(max(n), 0) from counter")
-	n, top, _ := strings.Cut(counter, "|")
-	if n != top {
-		pg.t.Errorf("the counter has holes: %s rows up to %s", n, top)
-	}
-	pg.sql("create extension if not exists amcheck")
-	pg.must("pg_amcheck", "--heapallindexed", "-d", "postgres")
-	stop()
-	pg.must("pg_checksums", "--check", "-D", pg.data)
-	count, _ := strconv.Atoi(n)
-	return count
-}
 
 // TestPostgresStartsFromTheReplicaAtAnyInstant (G1): the mirror begins while the
 // database works; the applier is frozen at random operations; each time the replica is
@@ -159,11 +23,11 @@ func TestPostgresStartsFromTheReplicaAtAnyInstant(t *testing.T) {
 	needRoot(t)
 	p := newPair(t, true)
 	p.mount()
-	pg := newPostgres(t, filepath.Join(p.dir, "pg"), filepath.Join(p.base, "sock"))
-	pg.must("initdb", "-D", pg.data, "-k", "-A", "trust", "--no-instructions")
-	stopServer := pg.start()
+	pg := testpostgres.New(t, filepath.Join(p.dir, "pg"), filepath.Join(p.base, "sock"))
+	pg.Init()
+	stopServer := pg.Start()
 	defer stopServer()
-	stopLoad := pg.load()
+	stopLoad := pg.Load()
 	defer stopLoad()
 	p.connect()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -178,8 +42,8 @@ func TestPostgresStartsFromTheReplicaAtAnyInstant(t *testing.T) {
 			t.Fatalf("frozen at %d, but the applier went on to %d", pos.Applied, got)
 		}
 		p.thaw()
-		replica := newPostgres(t, filepath.Join(copied, "pg"), filepath.Join(p.base, "sock-copy"))
-		n := replica.check()
+		replica := testpostgres.New(t, filepath.Join(copied, "pg"), filepath.Join(p.base, "sock-copy"))
+		n := replica.Check()
 		t.Logf("point %d: operation %d, counter %d", i, at, n)
 		if n < counter {
 			t.Errorf("the counter went back from %d to %d", counter, n)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"understudy/control"
+	"understudy/internal/testpostgres"
 )
 
 // TestPauseTargetKeepsTheReplicaStill: while the target is paused its replica does not
@@ -17,10 +18,10 @@ func TestPauseTargetKeepsTheReplicaStill(t *testing.T) {
 	needRoot(t)
 	p := newPair(t, true)
 	p.mount()
-	pg := newPostgres(t, filepath.Join(p.dir, "pg"), filepath.Join(p.base, "sock"))
-	pg.must("initdb", "-D", pg.data, "-k", "-A", "trust", "--no-instructions")
-	defer pg.start()()
-	defer pg.load()()
+	pg := testpostgres.New(t, filepath.Join(p.dir, "pg"), filepath.Join(p.base, "sock"))
+	pg.Init()
+	defer pg.Start()()
+	defer pg.Load()()
 	p.connect()
 	counter := 0
 	for range scaled(2, 20) {
@@ -41,7 +42,7 @@ func TestPauseTargetKeepsTheReplicaStill(t *testing.T) {
 		copyTree(t, p.replica, again)
 		same(t, copied, again)
 		must(t, p.target.pauseTarget(t.Context(), "", false))
-		n := newPostgres(t, filepath.Join(copied, "pg"), filepath.Join(p.base, "sock-copy")).check()
+		n := testpostgres.New(t, filepath.Join(copied, "pg"), filepath.Join(p.base, "sock-copy")).Check()
 		if n < counter {
 			t.Errorf("the counter went back from %d to %d", counter, n)
 		}
