@@ -87,9 +87,7 @@ func (s *stage) reverse(dir, replica string) {
 	s.b.Hosts[hostSource].Run(s.t, "ip", "addr", "add", spare+"/24", "dev", s.b.Card())
 	must(s.t, os.WriteFile(filepath.Join(replica, "new"), []byte("by users of the target"), 0o600))
 	must(s.t, os.Remove(filepath.Join(replica, "7")))
-	for _, c := range s.source.Status().Connections {
-		s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
-	}
+	s.disconnect()
 	for range 2 { // asked again it is no error
 		s.target.Ask("failover", control.FailoverRequest{Source: "indy", Action: "reverse", Address: spare + ":6320"}, nil)
 	}
@@ -98,6 +96,33 @@ func (s *stage) reverse(dir, replica string) {
 	s.arrived(filepath.Join(dir, "later"), "too")
 	if c := s.target.Status().Connections; len(c) != 1 || c[0].Target != "indy" {
 		s.t.Errorf("the target's connections: %+v", c)
+	}
+}
+
+// replaced has the target stand in for a source that died, with a file "a" in its replica
+// and a copy of its set.
+func (s *stage) replaced() (dir, replica string) {
+	s.t.Helper()
+	dir, replica = s.protect("inotify")
+	must(s.t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
+	s.arrived(filepath.Join(replica, "a"), "old")
+	waitFor(s.t, "a copy of the set", func() bool {
+		var b control.BackupList
+		s.target.Ask("repset.backups", struct{}{}, &b)
+		return len(b.Backups) > 0
+	})
+	s.monitor(nil, s.fast(s.source4()))
+	s.watching()
+	s.b.Die(hostSource)
+	s.await("failed over")
+	return dir, replica
+}
+
+// disconnect ends the source's connections.
+func (s *stage) disconnect() {
+	s.t.Helper()
+	for _, c := range s.source.Status().Connections {
+		s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
 	}
 }
 
@@ -110,27 +135,14 @@ func TestDataComesHome(t *testing.T) {
 		t.Run(map[bool]string{false: "failback first", true: "restore first"}[restoreFirst], func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
-			dir, replica := s.protect("inotify")
-			must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
-			s.arrived(filepath.Join(replica, "a"), "old")
-			waitFor(t, "a copy of the set", func() bool {
-				var b control.BackupList
-				s.target.Ask("repset.backups", struct{}{}, &b)
-				return len(b.Backups) > 0
-			})
-			s.monitor(nil, s.fast(s.source4()))
-			s.watching()
-			s.b.Die(hostSource)
-			s.await("failed over")
+			dir, replica := s.replaced()
 			must(t, os.WriteFile(filepath.Join(replica, "a"), []byte("newer, by users of the target"), 0o600))
 			h := s.b.Hosts[hostSource]
 			h.Run(t, "ip", "addr", "del", s.source4()+"/24", "dev", s.b.Card())
 			h.Run(t, "ip", "addr", "add", "192.0.2.50/24", "dev", s.b.Card())
 			s.b.Revive(hostSource)
 			s.refused()
-			for _, c := range s.source.Status().Connections {
-				s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
-			}
+			s.disconnect()
 			if restoreFirst {
 				s.bringHome("192.0.2.50")
 				s.arrived(filepath.Join(dir, "a"), "newer, by users of the target")
@@ -163,27 +175,14 @@ func TestDataComesHome(t *testing.T) {
 func TestRestorationGoesOnAfterKills(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	dir, replica := s.protect("inotify")
-	must(t, os.WriteFile(filepath.Join(dir, "a"), []byte("old"), 0o600))
-	s.arrived(filepath.Join(replica, "a"), "old")
-	waitFor(t, "a copy of the set", func() bool {
-		var b control.BackupList
-		s.target.Ask("repset.backups", struct{}{}, &b)
-		return len(b.Backups) > 0
-	})
-	s.monitor(nil, s.fast(s.source4()))
-	s.watching()
-	s.b.Die(hostSource)
-	s.await("failed over")
+	dir, replica := s.replaced()
 	for i := range 1500 {
 		must(t, os.WriteFile(filepath.Join(replica, strconv.Itoa(i)), []byte(strings.Repeat("y", i)), 0o600))
 	}
 	s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: true}, nil)
 	s.b.Revive(hostSource)
 	s.refused()
-	for _, c := range s.source.Status().Connections {
-		s.source.Ask("disconnect", control.IDRequest{ID: c.ID}, nil)
-	}
+	s.disconnect()
 	s.source.Kill()
 	s.source.StartArmed(failpoint.At(failpoint.MirrorBefore, 300))
 	s.startRestore(s.source4())

@@ -37,9 +37,7 @@ func TestHistoryMakesWay(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(disk, unix.MNT_DETACH) })
 	p.Target.Cfg.HistoryDir = filepath.Join(disk, "h")
 	p.Target.Restart()
-	p.Connect(control.ConnectRequest{Rules: p.All()})
-	p.Settle()
-	p.keeps()
+	p.begin()
 	for range 3 {
 		p.fill("data", 20)
 	}
@@ -128,9 +126,7 @@ func TestHistoryOnSharedBlocks(t *testing.T) {
 	p.Target.Cfg.Data, p.Replica = data, filepath.Join(disk.At(), "replica")
 	p.Target.Start()
 	p.fill("data", 40)
-	p.Connect(control.ConnectRequest{Rules: p.All()})
-	p.Settle()
-	p.keeps()
+	p.begin()
 	p.Write("a", "one")
 	p.mark("m")
 	was := p.snapshot("m")

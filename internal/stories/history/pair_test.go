@@ -22,9 +22,7 @@ type pair struct{ *stories.Pair }
 func newPair(t *testing.T) *pair {
 	t.Helper()
 	p := unconnected(t)
-	p.Connect(control.ConnectRequest{Rules: p.All()})
-	p.Settle()
-	p.keeps()
+	p.begin()
 	return p
 }
 
@@ -32,6 +30,14 @@ func unconnected(t *testing.T) *pair {
 	t.Helper()
 	t.Parallel()
 	return &pair{stories.StackedPair(t, func(cfg *node.Config) { cfg.History, cfg.Hold, cfg.QueueFree = "72h", false, 64<<20 })}
+}
+
+// begin connects and waits until the history is kept.
+func (p *pair) begin() {
+	p.T.Helper()
+	p.Connect(control.ConnectRequest{Rules: p.All()})
+	p.Settle()
+	p.keeps()
 }
 
 // history is what the target keeps of the pair.

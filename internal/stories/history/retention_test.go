@@ -34,9 +34,7 @@ func TestRetentionNeverBreaksARebuild(t *testing.T) {
 	p := unconnected(t)
 	p.Target.Cfg.History = "40MiB"
 	p.Target.Restart()
-	p.Connect(control.ConnectRequest{Rules: p.All()})
-	p.Settle()
-	p.keeps()
+	p.begin()
 	var points []point
 	for i := range scaled(7, 20) {
 		p.fill(fmt.Sprintf("data-%d", i%3), 20)
