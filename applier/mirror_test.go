@@ -122,6 +122,14 @@ func TestListAndDigests(t *testing.T) {
 	if same, err := r.List(ctx, fileop.ListQuery{Obj: rootID, Sum: digest.Dir(l.Entries)}); err != nil || !same.Same {
 		t.Errorf("same %+v %v", same, err)
 	}
+	content := []fileop.Sum{{}, digest.Block([]byte("0123456789")), {}}
+	if same, err := r.List(ctx, fileop.ListQuery{Obj: rootID, Sum: digest.Content(l.Entries, content), Content: true}); err != nil || !same.Same {
+		t.Errorf("same with content %+v %v", same, err)
+	}
+	content[1][0] ^= 1
+	if same, err := r.List(ctx, fileop.ListQuery{Obj: rootID, Sum: digest.Content(l.Entries, content), Content: true}); err != nil || same.Same || len(same.Entries) != 3 {
+		t.Errorf("other content is %+v %v", same, err)
+	}
 	if next, err := r.List(ctx, fileop.ListQuery{Obj: rootID, From: "a"}); err != nil || len(next.Entries) != 2 {
 		t.Errorf("second page %+v %v", next, err)
 	}

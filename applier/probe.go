@@ -107,7 +107,7 @@ func (a *Applier) probeName(t *tree, q *fileop.Probe) (r fileop.ProbeReply, err 
 	if t.hidden(q.Obj, q.Name) {
 		return r, nil
 	}
-	r.Entry, err = a.describe(t, fd, q.Name, a.cat.child(t.Tree, place{q.Obj, q.Name}))
+	r.Entry, err = a.describe(t, fd, q.Name, a.cat.child(t.Tree, place{q.Obj, q.Name}), nil)
 	if errors.Is(err, unix.ENOENT) {
 		return r, nil
 	}

@@ -133,8 +133,12 @@ func (a *Applier) list(q fileop.ListQuery) (fileop.ListReply, error) {
 		}
 	}
 	known := a.cat.children(t.Tree, q.Obj)
+	var c *readings
+	if whole && q.Content {
+		c = newReadings()
+	}
 	for _, name := range names {
-		e, err := a.describe(t, fd, name, known[name])
+		e, err := a.describe(t, fd, name, known[name], c)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -143,7 +147,7 @@ func (a *Applier) list(q fileop.ListQuery) (fileop.ListReply, error) {
 		}
 		r.Entries = append(r.Entries, e)
 	}
-	if whole && digest.Dir(r.Entries) == q.Sum {
+	if whole && c.digest(r.Entries) == q.Sum {
 		r.Same, r.Entries = true, nil
 	}
 	if len(r.Entries) > fileop.ListMax {
@@ -168,8 +172,8 @@ func (a *Applier) listNames(t *tree, id fileop.ObjID, fd int) ([]string, error) 
 }
 
 // describe looks at one name. Its object is told only if the file is still the one the
-// catalog means.
-func (a *Applier) describe(t *tree, dirfd int, name string, id fileop.ObjID) (fileop.TargetEntry, error) {
+// catalog means. c gathers the content of small files; nil: it is not asked for.
+func (a *Applier) describe(t *tree, dirfd int, name string, id fileop.ObjID, c *readings) (fileop.TargetEntry, error) {
 	ident, st, err := a.at.Identify(dirfd, name)
 	if err != nil {
 		return fileop.TargetEntry{}, err
@@ -177,6 +181,12 @@ func (a *Applier) describe(t *tree, dirfd int, name string, id fileop.ObjID) (fi
 	e := fileop.TargetEntry{Name: name, Attr: fsx.AttrOf(&st), Size: st.Size, Nlink: uint32(st.Nlink)}
 	if o := a.cat.get(key{t.Tree, id}); o != nil && o.ident == ident {
 		e.Obj = id
+	}
+	if c != nil {
+		opened, err := c.read(a, dirfd, &e)
+		if opened || err != nil {
+			return e, err
+		}
 	}
 	path := fsx.ProcPath(dirfd) + "/" + name
 	if n, err := unix.Llistxattr(path, nil); err == nil && n > 0 {

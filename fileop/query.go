@@ -14,7 +14,15 @@ type ListQuery struct {
 	After Seq    // the mirror record that must have been applied first
 	Sum   Sum    // the asker's digest of the directory; zero: send the entries in any case
 	From  string // entries with names greater than this, sorted; "" from the start
+	// Content: Sum is digest.Content, of the content too, of files of at most SmallFile
+	// bytes; they are at most FilesMax, with at most ContentMax bytes together. A target that
+	// does not know of this finds nothing the same.
+	Content bool
 }
+
+// ContentMax bounds the content that one ListQuery is about, in bytes: the target applies
+// nothing while it reads it.
+const ContentMax = 4 << 20
 
 // ListReply answers a ListQuery. At most ListMax entries travel in one reply.
 type ListReply struct {

@@ -14,7 +14,8 @@ func (q *ListQuery) Append(b []byte) []byte {
 	b = appendObj(b, 2, q.Obj)
 	b = appendUint(b, 3, uint64(q.After))
 	b = appendSum(b, 4, q.Sum)
-	return appendString(b, 5, q.From)
+	b = appendString(b, 5, q.From)
+	return appendUint(b, 6, bit(q.Content))
 }
 
 // Parse decodes q from b.
@@ -32,6 +33,8 @@ func (q *ListQuery) Parse(b []byte) error {
 			q.Sum, err = parseSum(p)
 		case 5:
 			q.From, err = parseString(p, MaxName)
+		case 6:
+			q.Content = v != 0
 		}
 		return err
 	})

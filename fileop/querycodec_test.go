@@ -8,7 +8,7 @@ import (
 
 func queries() (ListQuery, ListReply, DigestQuery, DigestReply) {
 	attr := Attr{Mode: 0o100644, UID: 5, Mtime: Time{1, 2}}
-	return ListQuery{Tree: 1, Obj: ObjID{2, 3}, After: 4, Sum: Sum{1}, From: "z\xff"},
+	return ListQuery{Tree: 1, Obj: ObjID{2, 3}, After: 4, Sum: Sum{1}, From: "z\xff", Content: true},
 		ListReply{Applied: 9, Known: true, More: true, Entries: []TargetEntry{
 			{Name: "a", Obj: ObjID{1, 1}, Attr: attr, Size: 10, Nlink: 2, Xattrs: Sum{9}}, {Name: "l\xfe", Attr: attr, Target: "../x"}}},
 		DigestQuery{Obj: ObjID{2, 3}, After: 7, Off: 1 << 30, Len: DigestMax, Block: 32768, Files: []ObjID{{4, 5}, {6, 7}}, Span: 65536, Spans: []int{0, 255}},

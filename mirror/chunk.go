@@ -9,9 +9,9 @@ import (
 	"understudy/fileop"
 )
 
-// entryOpener is a Dir that opens a regular file with its entry at once. File is nil
-// for everything else.
-type entryOpener interface {
+// Opener is a Dir that opens a regular file with its entry at once. File is nil for
+// everything else.
+type Opener interface {
 	OpenEntry(name string) (fileop.Entry, File, error)
 }
 
@@ -94,7 +94,7 @@ func (c *chunk) read() {
 
 // look looks at a name and opens it if it is a regular file that is read in any case.
 func (c *chunk) look(name string) (fileop.Entry, File, error) {
-	if o, ok := c.d.(entryOpener); ok && !c.compares() {
+	if o, ok := c.d.(Opener); ok && !c.compares() {
 		return o.OpenEntry(name)
 	}
 	e, err := c.d.Entry(name)

@@ -118,8 +118,29 @@ func (t verifyTarget) Answer(ctx context.Context, token uint64) (r fileop.ProbeR
 // verifyTree gives the verifier its interfaces.
 type verifyTree struct{ mirror.Tree }
 
-func (t verifyTree) Dir(e fileop.Entry) (verifier.Dir, error)   { return t.Tree.Dir(e) }
 func (t verifyTree) File(e fileop.Entry) (verifier.File, error) { return t.Tree.File(e) }
+
+func (t verifyTree) Dir(e fileop.Entry) (verifier.Dir, error) {
+	d, err := t.Tree.Dir(e)
+	if o, ok := d.(mirror.Opener); ok && err == nil {
+		return verifyDir{d, o}, nil
+	}
+	return d, err
+}
+
+// verifyDir is a directory that opens a small file with its entry at once.
+type verifyDir struct {
+	mirror.Dir
+	o mirror.Opener
+}
+
+func (d verifyDir) OpenEntry(name string) (fileop.Entry, verifier.File, error) {
+	e, f, err := d.o.OpenEntry(name)
+	if f == nil {
+		return e, nil, err
+	}
+	return e, f, err
+}
 
 // verifier makes the one of this session.
 func (s *session) verifier() (*verifier.Verifier, error) {

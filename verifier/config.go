@@ -31,6 +31,12 @@ type Dir interface {
 	Close() error
 }
 
+// Opener is a Dir that opens a regular file with its entry at once. The File is nil for all
+// other types.
+type Opener interface {
+	OpenEntry(name string) (fileop.Entry, File, error)
+}
+
 // File is an open regular file.
 type File interface {
 	// WithLock calls fn while no captured operation can change the file.

@@ -27,6 +27,12 @@ type listed struct {
 	small      []fileop.Entry // files whose content is compared together
 	smallBytes int64
 
+	// together: the content of small files is compared with the directory.
+	together bool
+	contents []fileop.Sum // of own, zero for what is no small file
+	read     int64        // bytes
+	files    int
+
 	doubts errgroup.Group // names that are looked at exactly beside each other
 }
 
@@ -80,15 +86,20 @@ func (r *run) entries(f *frame, l *listed) (err error) {
 func (r *run) own(f *frame, l *listed) ([]fileop.Entry, error) {
 	out := make([]fileop.Entry, 0, len(l.names))
 	for _, name := range l.names {
-		e, err := l.d.Entry(name)
+		at := join(l.dir, name)
+		selected := r.carries(f.root, at, false)
+		e, sum, err := r.open(l, name, selected)
 		if r.goneOr(err) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("look at %s: %w", name, err)
 		}
-		if r.carries(f.root, join(l.dir, name), isDir(e.Attr.Mode)) {
-			out = append(out, e)
+		if isDir(e.Attr.Mode) {
+			selected = r.carries(f.root, at, true)
+		}
+		if selected {
+			out, l.contents = append(out, e), append(l.contents, sum)
 		}
 	}
 	return out, nil
@@ -99,6 +110,7 @@ func (r *run) goneOr(err error) bool { return err != nil && r.cfg.Gone(err) }
 // bySum compares the directory by one digest. same: all entries are equal, and their
 // content, where it counts, is compared.
 func (r *run) bySum(f *frame, l *listed) (same bool, err error) {
+	l.together = r.opts.Checksum
 	own, err := r.own(f, l)
 	if err != nil {
 		return false, err
@@ -107,13 +119,21 @@ func (r *run) bySum(f *frame, l *listed) (same bool, err error) {
 	for i := range own {
 		held[i] = r.asTarget(f.root, l.dir, &own[i])
 	}
-	sum := digest.Dir(held)
-	reply, err := r.cfg.Target.List(r.ctx, fileop.ListQuery{Tree: f.root.Index, Obj: f.e.Obj, Sum: sum})
+	q := fileop.ListQuery{Tree: f.root.Index, Obj: f.e.Obj, Content: l.together}
+	if !l.together {
+		l.contents = nil
+	}
+	q.Sum, l.contents = digest.Content(held, l.contents), nil
+	reply, err := r.cfg.Target.List(r.ctx, q)
 	if err != nil {
 		return false, fatal{fmt.Errorf("ask target for directory: %w", err)}
 	}
 	if !reply.Same {
+		l.together = false
 		return false, nil
+	}
+	if l.together {
+		r.count(func(t *Totals) { t.Read += uint64(l.read) })
 	}
 	for i := range own {
 		if err := r.each(f.root, join(l.dir, own[i].Name), r.same(f, l, &own[i])); err != nil {
@@ -141,8 +161,11 @@ func (r *run) same(f *frame, l *listed, e *fileop.Entry) error {
 	if e.Size > fileop.SmallFile {
 		return r.object(f.root, l.dir, *e, true)
 	}
+	if l.together {
+		return nil
+	}
 	l.small, l.smallBytes = append(l.small, *e), l.smallBytes+e.Size
-	if len(l.small) == fileop.FilesMax || l.smallBytes >= smallTogether {
+	if len(l.small) == fileop.FilesMax || l.smallBytes >= fileop.ContentMax {
 		return r.smallFiles(f, l)
 	}
 	return nil

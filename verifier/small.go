@@ -9,10 +9,6 @@ import (
 	"understudy/internal/digest"
 )
 
-// smallTogether bounds the content of small files that one query is about, in bytes: the
-// target applies nothing while it reads them.
-const smallTogether = 4 << 20
-
 // smallFiles compares the content of the small files seen so far, with one question for
 // all. What seems to differ is looked at by itself.
 func (r *run) smallFiles(f *frame, l *listed) error {
@@ -70,4 +66,38 @@ func (r *run) wholeSums(root *Root, batch []fileop.Entry) []fileop.Sum {
 		r.count(func(t *Totals) { t.Read += uint64(n) })
 	}
 	return out
+}
+
+// open looks at a name and, where contents are compared with the directory, reads a small
+// file. What cannot be read has no digest, and is looked at by itself then.
+func (r *run) open(l *listed, name string, selected bool) (e fileop.Entry, sum fileop.Sum, err error) {
+	o, ok := l.d.(Opener)
+	if l.together = l.together && ok; !l.together || !selected {
+		e, err = l.d.Entry(name)
+		return e, sum, err
+	}
+	e, file, err := o.OpenEntry(name)
+	switch {
+	case err != nil && !r.cfg.Gone(err):
+		e, err = l.d.Entry(name)
+		return e, sum, err
+	case file == nil || err != nil:
+		return e, sum, err
+	}
+	defer file.Close()
+	if e.Size == 0 || e.Size > fileop.SmallFile {
+		return e, sum, nil
+	}
+	l.files, l.read = l.files+1, l.read+e.Size
+	if l.files > fileop.FilesMax || l.read > fileop.ContentMax {
+		l.together = false // too much for one question
+		return e, sum, nil
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	n, err := file.ReadAt((*buf)[:e.Size], 0)
+	if int64(n) == e.Size {
+		sum = digest.Block((*buf)[:n])
+	}
+	return e, sum, nil
 }

@@ -34,11 +34,18 @@ func Xattrs(xs []fileop.Xattr) fileop.Sum {
 // Dir digests a directory's entries, which must be sorted by name. It covers name,
 // identity, type, mode, owner, device, modification time, size (of files), link
 // count (of everything but directories), symbolic link target and extended attributes.
-func Dir(entries []fileop.TargetEntry) fileop.Sum {
+func Dir(entries []fileop.TargetEntry) fileop.Sum { return Content(entries, nil) }
+
+// Content is Dir with the digest of each entry's content (Block), zero for what has none or
+// was not read.
+func Content(entries []fileop.TargetEntry, contents []fileop.Sum) fileop.Sum {
 	h := xxh3.New128()
 	var b []byte
 	for i := range entries {
 		b = appendEntry(b[:0], &entries[i])
+		if contents != nil {
+			b = append(b, contents[i][:]...)
+		}
 		h.Write(b)
 	}
 	return h.Sum128().Bytes()
