@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -49,6 +50,9 @@ func (s *Server) clusterConnect(name string, later bool) (*nats.Conn, error) {
 		options = append(options, nats.RootCAs(c.CA))
 	}
 	nc, err := nats.Connect(strings.Join(c.URLs, ","), options...)
+	if errors.Is(err, nats.ErrAuthorization) {
+		err = &RefusedError{"the cluster does not accept this user"}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster at %s: %w", strings.Join(c.URLs, ", "), connError(err))
 	}

@@ -100,6 +100,9 @@ func Start(cfg ServerConfig, log *slog.Logger) (_ *Server, err error) {
 	}
 	if err != nil {
 		s.door.close()
+		for nc := range s.conns {
+			nc.Close()
+		}
 		s.stopServer()
 		s.lock.Close()
 		return nil, err
