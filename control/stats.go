@@ -129,3 +129,16 @@ type Statslog struct {
 	Running bool   `json:"running"`
 	File    string `json:"file"`
 }
+
+// StateNumber is the original's number of a state of transmission (con_state).
+func StateNumber(transmit string) int {
+	switch transmit {
+	case "Started":
+		return 1
+	case "Paused", "Stopped":
+		return 2
+	case "Scheduled":
+		return 3
+	}
+	return 0
+}

@@ -124,7 +124,7 @@ func (c *Connection) stats(st *control.Connection, all *control.Stats) control.C
 	s := c.current()
 	f, tasks := c.allSent(s), c.n.tasks.counted(c.taskCounts())
 	_, limit := c.limits.valve.State()
-	out := control.ConnectionStats{ID: c.ID, Peer: c.cfg.Target, Address: c.address(), Set: c.cfg.Set, State: stateNumber(st.Transmit),
+	out := control.ConnectionStats{ID: c.ID, Peer: c.cfg.Target, Address: c.address(), Set: c.cfg.Set, State: control.StateNumber(st.Transmit),
 		OpsTx: f.ops, BytesTx: f.bytes, WireBytesTx: f.wire, Resent: f.resent, BandwidthLimit: limit, MirrorPercent: st.MirrorPercent, LagMS: st.LagMS,
 		TasksSubmitted: tasks.Submitted, TasksQueued: tasks.Queued,
 		TasksSucceeded: tasks.Succeeded, TasksFailed: tasks.Failed, TasksTimedOut: tasks.TimedOut, TasksIgnored: tasks.Ignored}
@@ -157,19 +157,6 @@ func less(a, b uint64) uint64 {
 		return 0
 	}
 	return a - b
-}
-
-// stateNumber is the original's number of a state of transmission.
-func stateNumber(transmit string) int {
-	switch transmit {
-	case "Started":
-		return 1
-	case "Paused", "Stopped":
-		return 2
-	case "Scheduled":
-		return 3
-	}
-	return 0
 }
 
 func (n *Node) getStats(context.Context, nothing) (any, error) { return n.stats(), nil }

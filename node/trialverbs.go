@@ -172,7 +172,7 @@ func (t *trial) figures() control.ConnectionStats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.meter.report(time.Now())
-	return control.ConnectionStats{ID: t.id, Peer: TrialTarget, Set: t.cfg.Set, State: stateNumber(st.Transmit), ConnectSeconds: int64(time.Since(r.Since).Seconds()),
+	return control.ConnectionStats{ID: t.id, Peer: TrialTarget, Set: t.cfg.Set, State: control.StateNumber(st.Transmit), ConnectSeconds: int64(time.Since(r.Since).Seconds()),
 		OpsTx: r.MirrorOps + r.RepOps, BytesTx: r.MirrorBytes + r.RepBytes, WireBytesTx: r.MirrorBytes + r.RepBytes, MirrorPercent: st.MirrorPercent, Trial: r}
 }
 

@@ -51,20 +51,7 @@ func (in *Interp) statusOf(ctx context.Context, c *syntax.Call) (answer, error) 
 		return answer{}, err
 	}
 	con := list[0]
-	return answer{value: number(conState(con)), json: con, lines: in.connectionLines(con)}, nil
-}
-
-// conState is the number STATUS of one connection returns (statistics, conState).
-func conState(c control.Connection) int64 {
-	switch c.Transmit {
-	case "Started":
-		return 1
-	case "Paused", "Stopped":
-		return 2
-	case "Scheduled":
-		return 3
-	}
-	return 0
+	return answer{value: number(int64(control.StateNumber(con.Transmit))), json: con, lines: in.connectionLines(con)}, nil
 }
 
 // connectionLines shows one connection; values stand in column 37.
