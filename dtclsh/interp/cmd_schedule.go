@@ -73,17 +73,22 @@ func (in *Interp) scheduleStart(c *syntax.Call) (*control.ScheduleStart, error) 
 	if _, given := c.Arg("every"); !given {
 		return out, nil
 	}
+	out.EveryDays, out.EverySeconds, err = interval(c, every)
+	return out, err
+}
+
+// interval is what EVERY says with a number and its unit: so many days, or seconds.
+func interval(c *syntax.Call, every int64) (days int, seconds int64, err error) {
 	switch unit := c.After("every"); {
 	case every < 1 || every > 1_000_000:
-		return nil, fail(syntax.BadParameter, "", "EVERY %d %s: from 1 to a million", every, unit)
+		return 0, 0, fail(syntax.BadParameter, "", "EVERY %d %s: from 1 to a million", every, unit)
 	case unit == "DAYS":
-		out.EveryDays = int(every)
+		return int(every), 0, nil
 	case unit == "WEEKS":
-		out.EveryDays = 7 * int(every)
+		return 7 * int(every), 0, nil
 	default:
-		out.EverySeconds = every * int64(units[unit]/time.Second)
+		return 0, every * int64(units[unit]/time.Second), nil
 	}
-	return out, nil
 }
 
 func (in *Interp) scheduleEnd(c *syntax.Call) (*control.ScheduleStop, error) {

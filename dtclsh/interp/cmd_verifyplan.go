@@ -42,19 +42,12 @@ func (in *Interp) verifyTimes(c *syntax.Call) (*control.VerifySchedule, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, repeated := c.Arg("every")
-	switch unit := c.After("every"); {
-	case !repeated && out.At.IsZero():
+	if _, repeated := c.Arg("every"); repeated {
+		if out.EveryDays, out.EverySeconds, err = interval(c, every); err != nil {
+			return nil, err
+		}
+	} else if out.At.IsZero() {
 		return nil, fail(syntax.BadSchedule, "give STARTTIME, EVERY or both", "no time given")
-	case !repeated:
-	case every < 1 || every > 1_000_000:
-		return nil, fail(syntax.BadParameter, "", "EVERY %d %s: from 1 to a million", every, unit)
-	case unit == "DAYS":
-		out.EveryDays = int(every)
-	case unit == "WEEKS":
-		out.EveryDays = 7 * int(every)
-	default:
-		out.EverySeconds = every * int64(units[unit]/time.Second)
 	}
 	if out.At.IsZero() {
 		out.At = time.Now().Add(time.Second).Truncate(time.Second)
