@@ -190,20 +190,13 @@ func (n *Node) watchAccess(ctx context.Context) {
 		}
 	}
 	n.recheckLocal()
-	tick := time.NewTicker(cmp.Or(n.cfg.RecheckGroups, recheckGroups))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			n.recheck()
-			n.recheckLocal()
-			if next, _ := n.keys.Rotating(); !next.IsZero() {
-				n.goOnRotating(ctx)
-			}
+	atEach(ctx, cmp.Or(n.cfg.RecheckGroups, recheckGroups), func() {
+		n.recheck()
+		n.recheckLocal()
+		if next, _ := n.keys.Rotating(); !next.IsZero() {
+			n.goOnRotating(ctx)
 		}
-	}
+	})
 }
 
 // recheck ends sessions of users whose level changed.

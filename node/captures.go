@@ -42,6 +42,16 @@ type captured struct {
 	users   int   // connections; others than stacked ones end with the last
 }
 
+// stops waits until the capture stops, which is an error, or ctx ends.
+func (c *captured) stops(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-c.done:
+		return fmt.Errorf("capture of %s stopped", c.dir)
+	}
+}
+
 // treeAdapter gives the mirror its interfaces: lower's methods return its own types.
 type treeAdapter struct{ *lower.Tree }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -141,24 +143,14 @@ func (n *Node) historySpace() (free, least int64, err error) {
 
 // keepHistories makes bases and keeps histories within their limits, until ctx ends.
 func (n *Node) keepHistories(ctx context.Context) {
-	tick := time.NewTicker(keepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	atEach(ctx, keepEvery, func() {
 		n.mu.Lock()
-		var list []*past
-		for _, p := range n.pasts {
-			list = append(list, p)
-		}
+		list := slices.Collect(maps.Values(n.pasts))
 		n.mu.Unlock()
 		for _, p := range list {
 			p.tend(ctx)
 		}
-	}
+	})
 }
 
 // tend does what is due for one history.

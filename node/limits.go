@@ -217,16 +217,7 @@ func (n *Node) examineAll(ctx context.Context) {
 
 // watchLimits examines schedules and queues until ctx ends.
 func (n *Node) watchLimits(ctx context.Context) {
-	tick := time.NewTicker(examineEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			n.examineAll(ctx)
-		}
-	}
+	atEach(ctx, examineEvery, func() { n.examineAll(ctx) })
 }
 
 // limitedTargets are the targets that have limits, by name.

@@ -43,20 +43,12 @@ func (r *resting) look(allocs, held uint64) bool {
 func (n *Node) restMemory(ctx context.Context) {
 	var r resting
 	r.allocs, _ = heapFigures()
-	tick := time.NewTicker(restEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+	atEach(ctx, restEvery, func() {
+		if r.look(heapFigures()) {
+			debug.FreeOSMemory()
+			r.allocs, r.kept = heapFigures()
 		}
-		if !r.look(heapFigures()) {
-			continue
-		}
-		debug.FreeOSMemory()
-		r.allocs, r.kept = heapFigures()
-	}
+	})
 }
 
 // heapFigures are the bytes ever allocated, and those of the heap that are not the

@@ -216,14 +216,7 @@ func (s *session) run(first *mirror.Options) error {
 		}
 	})
 	for _, cap := range s.captures {
-		g.Go(func() error {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-cap.done:
-				return fmt.Errorf("capture of %s stopped", cap.dir)
-			}
-		})
+		g.Go(func() error { return cap.stops(ctx) })
 	}
 	if first != nil {
 		g.Go(func() error { return s.calculate(ctx) })

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -186,14 +185,7 @@ func (t *trial) work(s *session) error {
 	g.Go(func() error { return s.follow(ctx, s.mirror.Serve) })
 	g.Go(func() error { return s.follow(ctx, s.mirror.RunHints) })
 	for _, cap := range s.captures {
-		g.Go(func() error {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-cap.done:
-				return fmt.Errorf("capture of %s stopped", cap.dir)
-			}
-		})
+		g.Go(func() error { return cap.stops(ctx) })
 	}
 	g.Go(func() error {
 		for {
