@@ -152,7 +152,8 @@ func (c *Client) trouble(_ *nats.Conn, _ *nats.Subscription, err error) {
 	defer c.mu.Unlock()
 	for w := range c.waiting {
 		if strings.Contains(err.Error(), `"`+w.subject+`"`) {
-			w.cancel(Errorf(Denied, "log in as a user with more access, or use a key that has it", "not allowed: %s", strings.TrimPrefix(w.subject, "ctl."+c.node+".")))
+			w.cancel(Errorf(Denied, "do it on "+c.node+" itself, or log in there as a user with more access, or with a key that has it", "not allowed on %s: %s",
+				c.node, strings.TrimPrefix(w.subject, "ctl."+c.node+".")))
 		}
 	}
 }

@@ -112,12 +112,24 @@ func (in *Interp) SyntaxError(err error) {
 	pos := syntax.Pos{Line: 1, Col: 1}
 	if se, ok := err.(*syntax.Error); ok {
 		e.Code, pos, e.Msg = se.Code, se.Pos, se.Text()
+		if se.Cmd != nil {
+			e.Hint = formOf(se.Cmd)
+		}
 		if !in.cfg.JSON {
 			e.Msg = fmt.Sprintf("column %d: %s", pos.Col, e.Msg)
 		}
 	}
 	in.last = number(int64(e.Code))
 	in.printError(e, pos)
+}
+
+// formOf tells how a command is written, or where that is told.
+func formOf(cmd *syntax.Command) string {
+	const short = 100 // a line of a terminal beside what stands before it
+	if forms := cmd.Syntax(); len(forms) == 1 && len(forms[0]) <= short {
+		return "the form is: " + forms[0]
+	}
+	return "see: help " + strings.ToLower(cmd.Name)
 }
 
 func (in *Interp) warn(msg string) {

@@ -7,8 +7,8 @@ const (
 	mapFlags    = "MAP EXACT | MAP BASE <base:path> | MAP <from:path> TO <to:path> | NOMAP"
 	unit        = "[MILLISECONDS | SECONDS | MINUTES | HOURS | DAYS]"
 	timeUnit    = "(MINUTES | HOURS | DAYS | SECONDS | WEEKS)"
-	connectTail = "{" + mapFlags + " | <from:path> TO <to:path> | MIRROR | NOMIRROR | CLEAN | DIFFERENT | NEWER | CHECKSUM | REPLICATE | REPLICATION" +
-		" | NOREPLICATE | NOREPLICATION | ORPHANS | NOORPHANS | <flag:flag>}"
+	connectTail = mapFlags + " | <from:path> TO <to:path> | MIRROR | NOMIRROR | CLEAN | DIFFERENT | NEWER | CHECKSUM | REPLICATE | REPLICATION" +
+		" | NOREPLICATE | NOREPLICATION | ORPHANS | NOORPHANS"
 	conIsNew = "the number of the connection"
 )
 
@@ -21,12 +21,12 @@ var noSet = map[control.Code]Code{control.NotFound: NoSet}
 
 // Commands is the table, by name.
 var Commands = []Command{
-	{Name: "CONNECT", Forms: []string{"CONNECT <repset:set> TO <target:machine> " + connectTail}, Level: control.Admin,
+	{Name: "CONNECT", Forms: []string{"CONNECT <repset:set> TO <target:machine> {" + connectTail + " | HISTORY <age_or_size:keep> [, <age_or_size:keep>] | <flag:flag>}"}, Level: control.Admin,
 		Help:    "join a replication set of the source to a target, mirror it and replicate its changes",
-		Note:    "The set must be saved. Without MAP its paths are the same on the target. A target directory that holds files already is taken only with DIFFERENT, NEWER or CHECKSUM. NEWER sends only files that are later on the source. With NOMIRROR the target agrees and waits, and nothing is queued, until MIRROR START; with NOREPLICATE changes follow only while a mirror runs, then the replica stays as it is. ORPHANS removes or sets aside what only the target has once the mirror has ended, as ORPHANS START does. These last over restarts. A target that is not known by name may be given as HOST or \"HOST:PORT\".",
+		Note:    "The set must be saved. Without MAP its paths are the same on the target. A target directory that holds files already is taken only with DIFFERENT, NEWER or CHECKSUM. NEWER sends only files that are later on the source. With NOMIRROR the target agrees and waits, and nothing is queued, until MIRROR START; with NOREPLICATE changes follow only while a mirror runs, then the replica stays as it is. ORPHANS removes or sets aside what only the target has once the mirror has ended, as ORPHANS START does. HISTORY says how much of the replica's past the target keeps for REPLAY, whatever its setting History says: an age (90m, 72h, 14d, 2w), a size (500GB, 2TiB), or both, of which the smaller counts, or off. These last over restarts. A target that is not known by name may be given as HOST or \"HOST:PORT\".",
 		Returns: conIsNew, Codes: map[control.Code]Code{control.NotFound: NoSet, control.Exists: ConExists, control.Unreachable: NoAnswer, control.Refused: CannotConnect, control.NotReady: CannotConnect},
 		Example: `$con = connect payroll to orion map "/srv/pay" to "/standby/pay" mirror different, checksum`},
-	{Name: "CONNECT TDU", Forms: []string{"CONNECT <repset:set> TO TDU [<filename:path>] " + connectTail}, Level: control.Admin,
+	{Name: "CONNECT TDU", Forms: []string{"CONNECT <repset:set> TO TDU [<filename:path>] {" + connectTail + " | <flag:flag>}"}, Level: control.Admin,
 		Help:    "a trial connection that sends nothing and measures what a real one would need",
 		Note:    "DTSTAT shows its report: bytes and operations, rates, and how lines of 1 Mbit/s to 10 Gbit/s would do. The figures are written to a file in LogDir, which DTSTAT -f reads, as long as it lasts. Mirror and replication are steered, and it is disconnected, as every connection; with the daemon it begins again and counts from 0. Mappings have no meaning.",
 		Returns: conIsNew, Codes: map[control.Code]Code{control.NotFound: NoSet, control.Exists: ConExists, control.Refused: CannotConnect, control.NotReady: CannotConnect}, Example: `$t = connect payroll to tdu "trial.sts"`},

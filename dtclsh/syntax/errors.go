@@ -17,6 +17,7 @@ type Error struct {
 	Code Code     // BadSyntax, BadParameter, BadDate, BadTime
 	Want []string // what was expected, for people; may be empty
 	Msg  string   // what was found, or what is wrong
+	Cmd  *Command // what seems to be meant; nil if nothing does
 	open bool     // the text ended inside a block: more lines may complete it
 }
 

@@ -49,10 +49,12 @@ func (p *parser) call() (*Call, error) {
 	if m.far.off == 0 && m.far.end == 0 || m.far.off == t.off {
 		return nil, p.unknown(t)
 	}
-	if m.bad != nil {
-		return nil, m.bad
+	e := m.bad
+	if e == nil {
+		e = p.wrong(m.far, m.want...)
 	}
-	return nil, p.wrong(m.far, m.want...)
+	e.Cmd = m.farCmd
+	return nil, e
 }
 
 // unknown explains a first word that begins no command.
@@ -78,15 +80,16 @@ func (p *parser) unknown(t token) *Error {
 
 // matcher tries forms of a command on the text.
 type matcher struct {
-	p     *parser
-	start int
-	off   int
-	items []Item
-	far   token    // the furthest token that did not fit,
-	want  []string // and what would have
-	bad   *Error   // or what is wrong with it
-	next  Expected // what could stand at the end of the text
-	cmd   *Command // of the form that is tried
+	p      *parser
+	start  int
+	off    int
+	items  []Item
+	far    token    // the furthest token that did not fit,
+	want   []string // what would have,
+	bad    *Error   // or what is wrong with it,
+	farCmd *Command // and the command that came so far
+	next   Expected // what could stand at the end of the text
+	cmd    *Command // of the form that is tried
 }
 
 // Expected is what could stand at a place of a command.
@@ -145,7 +148,7 @@ func (m *matcher) peek() token { return m.p.src.scan(m.off, words) }
 // fail notes what was expected at t. It returns false, for callers to return.
 func (m *matcher) fail(t token, want string) bool {
 	if t.off > m.far.off || m.far.end == 0 {
-		m.far, m.want, m.bad = t, nil, nil
+		m.far, m.farCmd, m.want, m.bad = t, m.cmd, nil, nil
 	}
 	if t.off == m.far.off && !slices.Contains(m.want, want) {
 		m.want = append(m.want, want)
@@ -315,6 +318,7 @@ var kinds = map[string]struct {
 	"time":     {"a time hh:mm", BadTime, constant(isTime)},
 	"var":      {"a variable", 0, func(v Value) bool { return v.Kind == Variable }},
 	"flag":     {"an option", 0, func(v Value) bool { return v.Kind == Bare && isFlag(v.Text) }},
+	"keep":     {"an age as 72h, a size as 500GB, or off", BadParameter, constant(isKeep)},
 	"set":      {"the name of a replication set", 0, nil},
 	"machine":  {"the name or address of a machine", 0, nil},
 	"monitor":  {"the name of a monitor", 0, nil},
@@ -337,6 +341,19 @@ func isNumber(s string) bool {
 func isSeconds(s string) bool {
 	f, err := strconv.ParseFloat(s, 64)
 	return err == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
+}
+
+// isKeep accepts how much of a history is kept: numbers with a unit, or off. The node says
+// which units there are.
+func isKeep(s string) bool {
+	for part := range strings.SplitSeq(s, ",") {
+		part = strings.TrimSpace(part)
+		unit := strings.TrimLeft(part, "0123456789")
+		if !strings.EqualFold(part, "off") && (len(unit) == len(part) || len(unit) > len("TiB") || !isFlag(unit)) {
+			return false
+		}
+	}
+	return true
 }
 
 // isFlag accepts words of letters, so that a forgotten quotation mark is no option.

@@ -20,6 +20,8 @@ func TestPrint(t *testing.T) {
 		{`$con = connect tree to jersey map "/srv/tree" to "/srv/replica"`, `$con = CONNECT tree TO jersey MAP "/srv/tree" TO "/srv/replica"`},
 		{`connect p to o map /a to /b, map /c to /d mirror different, checksum`, `CONNECT p TO o MAP /a TO /b, MAP /c TO /d MIRROR DIFFERENT, CHECKSUM`},
 		{`connect p to o map exact nomirror autodisconnect`, `CONNECT p TO o MAP EXACT NOMIRROR autodisconnect`},
+		{`connect p to o history 72h, mirror history 14d, 500GB map exact`, `CONNECT p TO o HISTORY 72h, MIRROR HISTORY 14d, 500GB MAP EXACT`},
+		{`connect p to o history off /a to /b`, `CONNECT p TO o HISTORY off /a TO /b`},
 		{`connect p to tdu "x.sts"`, `CONNECT p TO TDU "x.sts"`},
 		{`connect p to o map base /all`, `CONNECT p TO o MAP BASE /all`},
 		{`wait on mirror *`, `WAITONMIRROR *`},
