@@ -61,7 +61,7 @@ var failoverKinds = []Kind{
 	{ScriptStarted, failing, Info, "script starts", "script %1 starts: %2", []string{"step", "path"}, "", 0},
 	{ScriptEnded, failing, Info, "script ended well", "script %1 ended well: %2", []string{"step", "output"}, "", 0},
 	{ScriptFailed, failing, Error, "script failed", "script %1 failed: %2: %3", []string{"step", "err", "output"}, "check existence, path and exit status; run it by hand", 0},
-	{SourceSilent, failing, Warning, "source silent", "%1 does not answer; the countdown runs", []string{"source"}, "look after the source and the network", SourceAnswers},
+	{SourceSilent, failing, Warning, "source silent", "%1 does not answer", []string{"source"}, "look after the source and the network", SourceAnswers},
 	{SourceAnswers, failing, Success, "source answers", "%1 answers again", []string{"source"}, "", 0},
 	{SourceFailed, failing, Error, "source failed", "%1 has failed: nothing answered during its time to fail", []string{"source"}, "look after the source and the network", 0},
 	{FailbackDone, back, Info, "failback done", "failback of %1 is done", []string{"source"}, "", 0},

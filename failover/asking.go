@@ -6,12 +6,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // watched is one address under watch.
 type watched struct {
-	a  Address
+	a    Address
+	once *atomic.Bool // an address of this source answered since the watch began, or none need to
+	each bool         // every address counts only from its own first answer
+
 	mu sync.Mutex // guards what follows
 
 	count Countdown
@@ -20,16 +24,17 @@ type watched struct {
 	err   error // why nothing is asked; nil: it is
 }
 
-// step counts what came of a request. What an awaited source does not answer counts for
-// nothing; that this machine cannot ask it always does.
-func (w *watched) step(now time.Duration, last Request, answered, await bool) {
+// step counts what came of a request. A source that is awaited does not fail, but shows that
+// it does not answer.
+func (w *watched) step(now time.Duration, last Request, answered bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if answered {
 		w.heard, w.anew = true, false
+		w.once.Store(true)
 	}
-	if last == Sent && await && !w.heard {
-		last = Unsent
+	if last == Sent && !w.heard && (w.each || !w.once.Load()) {
+		last = Awaited
 	}
 	w.count.Step(now, last, answered)
 }
@@ -47,7 +52,7 @@ func (w *watched) stale() bool {
 }
 
 // ask sends requests to one address and counts.
-func (s *sentry) ask(ctx context.Context, w *watched, await bool, news chan<- struct{}) {
+func (s *sentry) ask(ctx context.Context, w *watched, news chan<- struct{}) {
 	var p Prober
 	defer func() {
 		if p != nil {
@@ -76,7 +81,7 @@ func (s *sentry) ask(ctx context.Context, w *watched, await bool, news chan<- st
 			default:
 			}
 		}
-		w.step(time.Since(begun), last, answered, await)
+		w.step(time.Since(begun), last, answered)
 		notify(news)
 		if due { // else the timer still runs
 			p, last = s.request(p, w)

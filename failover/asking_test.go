@@ -141,7 +141,16 @@ func watching(t *testing.T, change func(*Monitor), f func(t *testing.T, s *sentr
 		s := m.newSentry(record{Version: recordVersion, Monitor: mon, Started: true})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); s.watch(ctx) }()
+		m.sentries["indy"] = s
+		go func() {
+			defer close(done)
+			for ctx.Err() == nil && !takingOver(s) {
+				s.watch(ctx)
+				for ctx.Err() == nil && !s.current().Started {
+					time.Sleep(100 * time.Millisecond)
+				}
+			}
+		}()
 		defer func() { cancel(); <-done }()
 		time.Sleep(2 * time.Second)
 		if st := s.status(); st.State != "online" {
@@ -295,4 +304,47 @@ func TestOneTakeoverAtATime(t *testing.T) {
 			t.Errorf("begun twice: %+v", s.current())
 		}
 	}, "192.0.2.1")
+}
+
+// TestNobodyStandsInForWhoNeverWasThere: after monitor start nothing is taken over before
+// the source answered once; it shows that it does not. From its first answer on an address
+// that never answered counts as silent with the others, so that no death hides behind it;
+// with any it alone is no reason.
+func TestNobodyStandsInForWhoNeverWasThere(t *testing.T) {
+	for _, trigger := range []string{TriggerAll, TriggerAny} {
+		t.Run(trigger, func(t *testing.T) {
+			watching(t, func(m *Monitor) { m.Trigger = trigger }, func(t *testing.T, s *sentry, n *scripted, _ *told) {
+				n.set("192.0.2.1", true, nil)
+				n.set("192.0.2.5", true, nil)
+				s.anew(t)
+				time.Sleep(time.Hour)
+				if st := s.status(); takingOver(s) || st.State != "caution" || !strings.Contains(st.Line, "has not answered yet") {
+					t.Errorf("%+v", st)
+				}
+				n.set("192.0.2.1", false, nil)
+				time.Sleep(time.Minute)
+				if st := s.status(); takingOver(s) || !st.Addresses[0].Heard || st.Addresses[1].Heard {
+					t.Errorf("one of two answers: %+v", st)
+				}
+				n.set("192.0.2.1", true, nil)
+				time.Sleep(5 * time.Second)
+				if !takingOver(s) {
+					t.Errorf("the source is dead: %+v", s.status())
+				}
+			}, "192.0.2.1", "192.0.2.5")
+		})
+	}
+}
+
+// anew begins the watch again as monitor start does.
+func (s *sentry) anew(t *testing.T) {
+	t.Helper()
+	must := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(s.m.Stop("indy"))
+	time.Sleep(time.Second)
+	must(s.m.Start("indy"))
 }

@@ -278,7 +278,8 @@ func cmpOr(a, b string) string {
 	return a
 }
 
-// Start begins to watch, Stop ends it.
+// Start begins to watch; the countdown begins with the first answer, so that nobody stands
+// in for a machine that never was there. Stop ends it.
 func (m *Manager) Start(source string) error {
 	return m.switchOn(source, true)
 }
@@ -300,7 +301,7 @@ func (m *Manager) switchOn(source string, on bool) error {
 	case on && (r.Started || r.Phase != Watching):
 		return fmt.Errorf("%w: %s", ErrBusy, s.source)
 	}
-	err = s.change(func(r *record) { r.Started, r.Await = on, on && r.Await })
+	err = s.change(func(r *record) { r.Started, r.Await = on, on })
 	if !on {
 		s.settle("", false)
 		m.host.Cured(s.source, SourceSilent, DecisionAwaited, TargetIsolated)

@@ -37,7 +37,7 @@ type record struct {
 	Monitor Monitor `json:"monitor"`
 	Started bool    `json:"started"`
 	// Await: the countdown begins with the first answer of the source, which may still be
-	// off the network after a failback (F74).
+	// off the network after a failback (F74), or may never have been there.
 	Await bool `json:"await,omitempty"`
 
 	Phase  Phase     `json:"phase,omitempty"`

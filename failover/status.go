@@ -26,6 +26,7 @@ type Status struct {
 	Addresses []AddressStatus
 
 	cutOff bool // Pending says why this machine may be cut off itself
+	await  bool // the countdown begins with the first answer
 }
 
 // AddressStatus is one watched address.
@@ -67,7 +68,7 @@ func (s *sentry) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.rec.clone()
-	st := Status{Monitor: r.Monitor, Started: r.Started, Pending: s.pending, cutOff: s.cutOff, Unasked: s.unasked, Step: r.Step, Errors: r.Errors, Restore: r.Restore, Since: r.Since, Taken: r.Taken}
+	st := Status{Monitor: r.Monitor, Started: r.Started, Pending: s.pending, cutOff: s.cutOff, await: r.Await, Unasked: s.unasked, Step: r.Step, Errors: r.Errors, Restore: r.Restore, Since: r.Since, Taken: r.Taken}
 	for _, a := range r.Monitor.Addresses {
 		if w := s.watched[a.IP().String()]; w != nil {
 			st.Addresses = append(st.Addresses, w.status())
@@ -133,6 +134,8 @@ func (st *Status) line() string {
 		return fmt.Sprintf("%s cannot be asked at %s", source, st.Unasked)
 	case st.State == string(Failed):
 		return source + " has failed; no takeover now"
+	case st.State == string(Caution) && st.await:
+		return source + " has not answered yet; the countdown begins when it does"
 	case st.State == string(Caution):
 		return source + " does not answer"
 	}

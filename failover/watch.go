@@ -25,6 +25,7 @@ type Countdown struct {
 
 	silent time.Duration // without an answer to requests that were sent and listened for
 	blind  time.Duration // in which no request could be sent
+	vain   time.Duration // without a first answer, when that is awaited
 	last   time.Duration // when Step was called last
 	begun  bool
 }
@@ -34,9 +35,10 @@ type Request int
 
 // What can become of it.
 const (
-	Unsent Request = iota // none was due, or its answer counts for nothing yet
-	Sent                  // it is on its way, or nobody is there to take it
-	Unable                // this machine could not send it: it knows nothing of the source
+	Unsent  Request = iota // none was due
+	Sent                   // it is on its way, or nobody is there to take it
+	Awaited                // the same, but the countdown begins with the first answer
+	Unable                 // this machine could not send it: it knows nothing of the source
 )
 
 // NewCountdown begins a full one.
@@ -52,9 +54,11 @@ func (c *Countdown) Step(now time.Duration, before Request, answered bool) {
 	c.last = now
 	switch {
 	case answered:
-		c.silent, c.blind = 0, 0
+		c.silent, c.blind, c.vain = 0, 0, 0
 	case c.begun && before == Sent:
 		c.silent, c.blind = c.silent+passed, 0
+	case c.begun && before == Awaited:
+		c.vain, c.blind = min(c.vain+passed, c.Timeout), 0
 	case c.begun && before == Unable:
 		c.blind = min(c.blind+passed, c.Timeout)
 	}
@@ -78,7 +82,7 @@ func (c *Countdown) Light() Light {
 	switch {
 	case c.silent >= c.Timeout:
 		return Failed
-	case c.silent+c.blind >= c.Timeout/4: // F55: 25 % of the whole timeout
+	case c.silent+c.blind+c.vain >= c.Timeout/4: // F55: 25 % of the whole timeout
 		return Caution
 	}
 	return Online

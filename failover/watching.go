@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,15 +23,17 @@ func (s *sentry) watch(ctx context.Context) {
 	}()
 	r := s.current()
 	news := make(chan struct{}, 1)
+	once := new(atomic.Bool)
+	once.Store(!r.Await)
 	for _, a := range r.Monitor.Addresses {
 		if !a.Watch {
 			continue
 		}
-		w := &watched{a: a, count: NewCountdown(a)}
+		w := &watched{a: a, once: once, each: r.Await && r.Monitor.Trigger == TriggerAny, count: NewCountdown(a)}
 		s.mu.Lock()
 		s.watched[a.IP().String()] = w
 		s.mu.Unlock()
-		wait.Go(func() { s.ask(ctx, w, r.Await, news) })
+		wait.Go(func() { s.ask(ctx, w, news) })
 	}
 	generation := r.Monitor.Generation
 	for {
@@ -64,9 +67,9 @@ func (s *sentry) judge(ctx context.Context) bool {
 	if before != now {
 		s.announceChange()
 	}
-	await := now == Online && s.rec.Await && len(s.watched) > 0
+	await := s.rec.Await
 	s.mu.Unlock()
-	if await && s.answering() {
+	if await && heard {
 		_ = s.change(func(r *record) { r.Await = false })
 	}
 	switch {
