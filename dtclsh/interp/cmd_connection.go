@@ -63,6 +63,15 @@ func (in *Interp) connectRequest(c *syntax.Call) (control.ConnectRequest, error)
 	if c.Has("NOMIRROR") {
 		req.Mirror = "none"
 	}
+	var keep []string
+	for _, v := range c.Args("age_or_size") {
+		s, err := in.textOf(v)
+		if err != nil {
+			return req, err
+		}
+		keep = append(keep, s)
+	}
+	req.History = strings.Join(keep, ",")
 	return req, in.connectMap(c, &req)
 }
 
