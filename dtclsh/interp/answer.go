@@ -112,8 +112,8 @@ func (in *Interp) SyntaxError(err error) {
 	pos := syntax.Pos{Line: 1, Col: 1}
 	if se, ok := err.(*syntax.Error); ok {
 		e.Code, pos, e.Msg = se.Code, se.Pos, se.Text()
-		if se.Cmd != nil {
-			e.Hint = formOf(se.Cmd)
+		if len(se.Cmds) > 0 {
+			e.Hint = formOf(se.Cmds)
 		}
 		if !in.cfg.JSON {
 			e.Msg = fmt.Sprintf("column %d: %s", pos.Col, e.Msg)
@@ -124,12 +124,18 @@ func (in *Interp) SyntaxError(err error) {
 }
 
 // formOf tells how a command is written, or where that is told.
-func formOf(cmd *syntax.Command) string {
+func formOf(cmds []*syntax.Command) string {
 	const short = 100 // a line of a terminal beside what stands before it
-	if forms := cmd.Syntax(); len(forms) == 1 && len(forms[0]) <= short {
+	if forms := cmds[0].Syntax(); len(cmds) == 1 && len(forms) == 1 && len(forms[0]) <= short {
 		return "the form is: " + forms[0]
 	}
-	return "see: help " + strings.ToLower(cmd.Name)
+	topic := cmds[0].Name
+	for _, c := range cmds {
+		for topic != "" && !strings.HasPrefix(c.Name+" ", topic+" ") {
+			topic = topic[:max(strings.LastIndexByte(topic, ' '), 0)]
+		}
+	}
+	return strings.TrimRight("see: help "+strings.ToLower(topic), " ")
 }
 
 func (in *Interp) warn(msg string) {

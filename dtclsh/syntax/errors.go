@@ -14,11 +14,11 @@ func (p Pos) String() string { return fmt.Sprintf("line %d, column %d", p.Line, 
 // Error says where a script is wrong, and what would have been right there.
 type Error struct {
 	Pos  Pos
-	Code Code     // BadSyntax, BadParameter, BadDate, BadTime
-	Want []string // what was expected, for people; may be empty
-	Msg  string   // what was found, or what is wrong
-	Cmd  *Command // what seems to be meant; nil if nothing does
-	open bool     // the text ended inside a block: more lines may complete it
+	Code Code       // BadSyntax, BadParameter, BadDate, BadTime
+	Want []string   // what was expected, for people; may be empty
+	Msg  string     // what was found, or what is wrong
+	Cmds []*Command // what may be meant; none if the first word is unknown
+	open bool       // the text ended inside a block: more lines may complete it
 }
 
 func (e *Error) Error() string { return e.Pos.String() + ": " + e.Text() }

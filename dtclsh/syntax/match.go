@@ -53,7 +53,7 @@ func (p *parser) call() (*Call, error) {
 	if e == nil {
 		e = p.wrong(m.far, m.want...)
 	}
-	e.Cmd = m.farCmd
+	e.Cmds = m.farCmds
 	return nil, e
 }
 
@@ -80,16 +80,16 @@ func (p *parser) unknown(t token) *Error {
 
 // matcher tries forms of a command on the text.
 type matcher struct {
-	p      *parser
-	start  int
-	off    int
-	items  []Item
-	far    token    // the furthest token that did not fit,
-	want   []string // what would have,
-	bad    *Error   // or what is wrong with it,
-	farCmd *Command // and the command that came so far
-	next   Expected // what could stand at the end of the text
-	cmd    *Command // of the form that is tried
+	p       *parser
+	start   int
+	off     int
+	items   []Item
+	far     token      // the furthest token that did not fit,
+	want    []string   // what would have,
+	bad     *Error     // or what is wrong with it,
+	farCmds []*Command // and the commands that came so far
+	next    Expected   // what could stand at the end of the text
+	cmd     *Command   // of the form that is tried
 }
 
 // Expected is what could stand at a place of a command.
@@ -148,10 +148,16 @@ func (m *matcher) peek() token { return m.p.src.scan(m.off, words) }
 // fail notes what was expected at t. It returns false, for callers to return.
 func (m *matcher) fail(t token, want string) bool {
 	if t.off > m.far.off || m.far.end == 0 {
-		m.far, m.farCmd, m.want, m.bad = t, m.cmd, nil, nil
+		m.far, m.farCmds, m.want, m.bad = t, nil, nil, nil
 	}
-	if t.off == m.far.off && !slices.Contains(m.want, want) {
+	if t.off != m.far.off {
+		return false
+	}
+	if !slices.Contains(m.want, want) {
 		m.want = append(m.want, want)
+	}
+	if !slices.Contains(m.farCmds, m.cmd) {
+		m.farCmds = append(m.farCmds, m.cmd)
 	}
 	return false
 }
