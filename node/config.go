@@ -215,40 +215,23 @@ func (c *Config) Validate() error {
 	if c.TargetRetryLimit < 0 || c.TargetRetryLimit > 65536 {
 		bad("target_retry_limit", c.TargetRetryLimit, "0 to 65536")
 	}
-	if c.FailoverInterval < 50*time.Millisecond || c.FailoverInterval > 65535*time.Second {
-		bad("failover_interval", c.FailoverInterval, "50ms to 65535s")
-	}
-	for key, v := range map[string]int{"failover_missed": c.FailoverMissed, "failover_missed_service": c.FailoverMissedService} {
-		if v < 1 || v > 65535 {
-			bad(key, v, "1 to 65535")
+	c.validateFailover(bad)
+	for _, d := range []struct {
+		key          string
+		value, least time.Duration
+	}{
+		{"network_retry", c.NetworkRetry, 100 * time.Millisecond}, {"rescan_every", c.RescanEvery, time.Second}, {"hold_grace", c.HoldGrace, time.Second},
+		{"watchdog", c.Watchdog, time.Second}, {"auto_remirror_retry", c.AutoRemirrorRetry, 100 * time.Millisecond},
+	} {
+		if d.value < d.least {
+			bad(d.key, d.value, fmt.Sprint("at least ", d.least))
 		}
-	}
-	for key, v := range map[string]string{"pre_failover_script": c.PreFailoverScript, "post_failover_script": c.PostFailoverScript,
-		"pre_failback_script": c.PreFailbackScript, "post_failback_script": c.PostFailbackScript} {
-		if v != "" && !filepath.IsAbs(v) {
-			bad(key, fmt.Sprintf("%q", v), "an absolute path on the target, or nothing")
-		}
-	}
-	if c.NetworkRetry < 100*time.Millisecond {
-		bad("network_retry", c.NetworkRetry, "at least 100ms")
-	}
-	if c.RescanEvery < time.Second {
-		bad("rescan_every", c.RescanEvery, "at least 1s")
-	}
-	if c.HoldGrace < time.Second {
-		bad("hold_grace", c.HoldGrace, "at least 1s")
-	}
-	if c.Watchdog < time.Second {
-		bad("watchdog", c.Watchdog, "at least 1s")
 	}
 	if c.QueueFree < 0 {
 		bad("queue_free", c.QueueFree, "0 or more bytes")
 	}
 	if c.AutoRemirror < RemirrorNone || c.AutoRemirror > RemirrorDiff {
 		bad("auto_remirror", int(c.AutoRemirror), "0 none, 1 differences by checksum, 2 full, 3 differences by date and size")
-	}
-	if c.AutoRemirrorRetry < 100*time.Millisecond {
-		bad("auto_remirror_retry", c.AutoRemirrorRetry, "at least 100ms")
 	}
 	c.validateSettings(bad)
 	if _, err := parseKeep(c.History); err != nil {
@@ -268,6 +251,23 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) validateFailover(bad func(string, any, string)) {
+	if c.FailoverInterval < 50*time.Millisecond || c.FailoverInterval > 65535*time.Second {
+		bad("failover_interval", c.FailoverInterval, "50ms to 65535s")
+	}
+	for key, v := range map[string]int{"failover_missed": c.FailoverMissed, "failover_missed_service": c.FailoverMissedService} {
+		if v < 1 || v > 65535 {
+			bad(key, v, "1 to 65535")
+		}
+	}
+	for key, v := range map[string]string{"pre_failover_script": c.PreFailoverScript, "post_failover_script": c.PostFailoverScript,
+		"pre_failback_script": c.PreFailbackScript, "post_failback_script": c.PostFailbackScript} {
+		if v != "" && !filepath.IsAbs(v) {
+			bad(key, fmt.Sprintf("%q", v), "an absolute path on the target, or nothing")
+		}
+	}
 }
 
 func (c *Config) validateListen(bad func(string, any, string)) {
