@@ -18,6 +18,7 @@ type RestoreRequest struct {
 	Missing   bool  `json:"missing,omitempty"`
 	Checksum  bool  `json:"checksum,omitempty"` // only differing blocks
 	Orphans   bool  `json:"orphans,omitempty"`  // what only To has is removed or set aside, by To
+	Repset    bool  `json:"repset,omitempty"`   // To stores the copy of the replication set kept here
 	WaitMS    int64 `json:"wait_ms,omitempty"`
 }
 

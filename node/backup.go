@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -91,15 +92,37 @@ func (s *session) sendBackup(ctx context.Context) error {
 	return err
 }
 
-// serveBackup takes the copies of a replica's source.
+// setComesHome stores a set that a restoration brought back, over one of its name. A machine
+// that may write its files may do that.
+func (n *Node) setComesHome(ctx context.Context, set repset.Set) error {
+	set.Generation = 0
+	if have, err := n.storedSet(set.Name); err == nil {
+		if slices.EqualFunc(have.Rules, set.Rules, func(a, b repset.Rule) bool { return a.String() == b.String() }) {
+			return nil // it is here, or the answer was lost
+		}
+		set.Generation = have.Generation
+	}
+	_, err := n.saveSet(ctx, set)
+	return err
+}
+
+// serveBackup takes the copies of a replica's source; of a restoration, the set that comes
+// home.
 func (r *replica) serveBackup() (stop func(), err error) {
-	return r.n.srv.Handle(backupSubject(r.info.Source, r.info.Connection), func(_ context.Context, data []byte) ([]byte, error) {
+	return r.n.srv.Handle(backupSubject(r.info.Source, r.info.Connection), func(ctx context.Context, data []byte) ([]byte, error) {
 		b, err := decodeReply[setBackup](data, "copy of a replication set")
-		if err == nil && (b.Version != backupVersion || b.Source != r.info.Source || !strings.EqualFold(b.Set.Name, r.info.Set)) {
+		name := r.info.Set
+		if r.info.Restore {
+			name = strings.TrimPrefix(name, restorePrefix)
+		}
+		if err == nil && (b.Version != backupVersion || b.Source != r.info.Source || !strings.EqualFold(b.Set.Name, name)) {
 			err = fmt.Errorf("copy of set %.100q of %.100q, version %d, is not that of this connection", b.Set.Name, b.Source, b.Version)
 		}
 		if err == nil {
 			err = b.Set.Check()
+		}
+		if err == nil && r.info.Restore {
+			return nil, r.n.setComesHome(ctx, b.Set)
 		}
 		if err == nil {
 			b.Received = time.Now().UTC()
@@ -135,6 +158,18 @@ func (n *Node) storeBackup(b *setBackup) error {
 		return fmt.Errorf("keep copy of set %s: %w", b.Set.Name, err)
 	}
 	return atomicfile.Write(path, append(raw, '\n'), 0o600)
+}
+
+// backup is the copy of a set that is kept here.
+func (n *Node) backup(source, set string) (b setBackup, err error) {
+	raw, err := os.ReadFile(n.conf().backupFile(source, set))
+	if err == nil {
+		err = decodeJSON(raw, &b, "copy of a replication set")
+	}
+	if err != nil {
+		err = control.Errorf(control.NotFound, "restore with the source's own set: USESOURCEDB", "copy of set %s of %s: %v", set, source, err)
+	}
+	return b, err
 }
 
 // backups lists the copies kept here, by source and set; with a name those of one source.

@@ -97,7 +97,7 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 		old.joinedAgain(req.AbortTo)
 		return old, nil
 	}
-	if err := n.dropRestores(ctx, &req.Info); err != nil {
+	if err := n.dropSuperseded(ctx, req); err != nil {
 		return nil, err
 	}
 	known, held, epoch := false, int64(0), fileop.Epoch(0)

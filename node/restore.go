@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"understudy/fileop"
 	"understudy/mirror"
 	"understudy/repset"
+	"understudy/stream"
 )
 
 // A restoration is a connection in the other direction: this machine, which holds the
@@ -32,15 +31,19 @@ type restoreConfig struct {
 	Missing   bool   `json:"missing,omitempty"`
 	Checksum  bool   `json:"checksum,omitempty"`
 	Orphans   bool   `json:"orphans,omitempty"`
-	Home      string `json:"home,omitempty"` // the machine it came from, if all of it goes back there
+	Repset    bool   `json:"repset,omitempty"`
+	Original  string `json:"original,omitempty"` // machine whose copy of the set Repset means
+	Home      string `json:"home,omitempty"`     // the machine it came from, if all of it goes back there
 }
 
 // Numbers of restorations, apart from those of connections, and how many ended ones are
 // remembered.
 const (
 	firstRestore = 100_001
-	maxRestores  = 100
-	maxPlaces    = 10_000 // replicas whose place is remembered
+
+	restorePrefix = "restore " // before the set's name: what the connection's set is called
+	maxRestores   = 100
+	maxPlaces     = 10_000 // replicas whose place is remembered
 )
 
 // restores are the ended restorations.
@@ -192,7 +195,7 @@ func (n *Node) startRestore(ctx context.Context, req *control.RestoreRequest) (a
 	if err != nil {
 		return nil, err
 	}
-	c := control.ConnectRequest{Set: "restore " + place.Set, Rules: rules, Target: req.To, Address: req.Address, Map: map[string]string{}}
+	c := control.ConnectRequest{Set: restorePrefix + place.Set, Rules: rules, Target: req.To, Address: req.Address, Map: map[string]string{}}
 	for _, r := range place.Roots {
 		to := r.From
 		if m, ok := req.Map[r.From]; ok {
@@ -203,7 +206,13 @@ func (n *Node) startRestore(ctx context.Context, req *control.RestoreRequest) (a
 	if err := n.fromStored(ctx, &c); err != nil {
 		return nil, err
 	}
-	r := &restoreConfig{Set: place.Set, Overwrite: req.Overwrite, Missing: req.Missing, Checksum: req.Checksum, Orphans: req.Orphans}
+	r := &restoreConfig{Set: place.Set, Overwrite: req.Overwrite, Missing: req.Missing, Checksum: req.Checksum, Orphans: req.Orphans,
+		Repset: req.Repset, Original: place.Source}
+	if req.Repset {
+		if _, err := n.backup(place.Source, place.Set); err != nil {
+			return nil, err
+		}
+	}
 	if strings.EqualFold(req.To, place.Source) && len(req.Map) == 0 && !req.Missing {
 		r.Home = place.Source
 	}
@@ -284,13 +293,9 @@ func (n *Node) restoredRules(req *control.RestoreRequest, place *joinInfo) ([]st
 		rules = append(rules, r)
 	}
 	if len(rules) == 0 {
-		raw, err := os.ReadFile(n.conf().backupFile(place.Source, place.Set))
-		var b setBackup
-		if err == nil {
-			err = json.Unmarshal(raw, &b)
-		}
+		b, err := n.backup(place.Source, place.Set)
 		if err != nil {
-			return nil, control.Errorf(control.NotFound, "restore with the source's own set: USESOURCEDB", "copy of set %s of %s: %v", place.Set, place.Source, err)
+			return nil, err
 		}
 		rules = b.Set.Rules
 	}
@@ -406,6 +411,9 @@ func (c *Connection) restored(err error) {
 	if err == nil {
 		err = c.durable(ctx)
 	}
+	if err == nil && c.cfg.Restore.Repset {
+		err = c.restoreSet(ctx)
+	}
 	if ctx.Err() != nil {
 		return // it goes on with the next start
 	}
@@ -446,6 +454,35 @@ func (c *Connection) durable(ctx context.Context) error {
 	}
 }
 
+// restoreSet has the other machine store this one's copy of the set. What a cut link lost
+// is said again.
+func (c *Connection) restoreSet(ctx context.Context) error {
+	for {
+		b, err := c.n.backup(c.cfg.Restore.Original, c.cfg.Restore.Set)
+		if err != nil {
+			return err
+		}
+		s := c.current()
+		if s == nil {
+			if err := c.settle(ctx); err != nil { // waits for the next
+				return err
+			}
+			continue
+		}
+		s.waitLink(ctx)
+		b.Source = c.n.cfg.Name
+		_, err = s.link.Request(ctx, backupSubject(c.n.cfg.Name, c.key), encodeJSON(b))
+		if remote := new(stream.RemoteError); err == nil || ctx.Err() != nil || errors.As(err, &remote) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(c.n.conf().NetworkRetry):
+		}
+	}
+}
+
 // endRestore notes the outcome and disconnects.
 func (n *Node) endRestore(ctx context.Context, c *Connection, state string, cause error) (any, error) {
 	e := &endedRestore{report: c.restoreReport(state, cause), over: make(chan struct{})}
@@ -467,36 +504,4 @@ func (n *Node) endRestore(ctx context.Context, c *Connection, state string, caus
 		err = nil // somebody else ended it
 	}
 	return e.report, err
-}
-
-// dropRestores ends what is left of earlier restorations of the same set from the same
-// machine: it may have been unreachable when it ended.
-func (n *Node) dropRestores(ctx context.Context, info *joinInfo) error {
-	if !info.Restore {
-		return nil
-	}
-	var left []joinInfo
-	n.state.read(func(d *stateData) {
-		for key, old := range d.Replicas {
-			if old.Restore && old.Source == info.Source && old.Set == info.Set && key != info.key() {
-				left = append(left, old)
-			}
-		}
-	})
-	for _, old := range left {
-		n.mu.Lock()
-		r := n.replicas[old.key()]
-		n.mu.Unlock()
-		if r != nil {
-			r.stop()
-			r.drop(ctx)
-		}
-		if err := n.state.update(func(d *stateData) { delete(d.Replicas, old.key()) }); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(n.stateDir(&old)); err != nil {
-			return fmt.Errorf("drop an earlier restoration: %w", err)
-		}
-	}
-	return nil
 }

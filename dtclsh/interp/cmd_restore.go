@@ -39,7 +39,7 @@ func (in *Interp) restore(ctx context.Context, c *syntax.Call) (answer, error) {
 		return answer{}, fail(syntax.BadParameter, "keep one of them", "OVERWRITE excludes NOOVERWRITE and NEWER")
 	}
 	req := control.RestoreRequest{Action: "start", Set: set, Original: original, To: to, Overwrite: c.Has("OVERWRITE"), Missing: c.Has("NOOVERWRITE"),
-		Checksum: c.Has("CHECKSUM"), Orphans: c.Has("ORPHANS"), Map: map[string]string{}}
+		Checksum: c.Has("CHECKSUM"), Orphans: c.Has("ORPHANS"), Repset: c.Has("RESTOREREPSET"), Map: map[string]string{}}
 	fromPaths, toPaths := c.Args("from"), c.Args("to")
 	for i := range fromPaths {
 		a, err1 := in.textOf(fromPaths[i])
@@ -53,7 +53,7 @@ func (in *Interp) restore(ctx context.Context, c *syntax.Call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if !c.Has("USETARGETDB") {
+	if !c.Has("USETARGETDB") && (c.Has("USESOURCEDB") || strings.EqualFold(to, source.Node())) {
 		if req.Rules, err = in.rulesOf(ctx, source, set, c.Has("USESOURCEDB")); err != nil {
 			return answer{}, err
 		}
@@ -67,10 +67,7 @@ func (in *Interp) restore(ctx context.Context, c *syntax.Call) (answer, error) {
 	}
 	in.restores[rep.ID] = address
 	out := answer{value: number(int64(rep.ID)), json: rep, lines: []string{fmt.Sprintf("Restoration %d: %s from %s to %s", rep.ID, set, rep.From, rep.To)}}
-	if c.Has("RESTOREREPSET") {
-		err = in.restoreSet(ctx, holder, source, original, set)
-	}
-	return out, err
+	return out, nil
 }
 
 // rulesOf are the rules of a set of the source; none, if it does not exist and need not.
@@ -86,26 +83,6 @@ func (in *Interp) rulesOf(ctx context.Context, source Client, set string, must b
 		rules = append(rules, r.String())
 	}
 	return rules, err
-}
-
-// restoreSet stores the copy of a set on the source.
-func (in *Interp) restoreSet(ctx context.Context, holder, source Client, original, set string) error {
-	var list control.BackupList
-	if err := in.askOn(ctx, holder, "repset.backups", control.NameRequest{Name: original}, &list); err != nil {
-		return err
-	}
-	for _, b := range list.Backups {
-		if !strings.EqualFold(b.Set.Name, set) {
-			continue
-		}
-		var have control.Repset
-		b.Set.Generation = 0
-		if err := in.askOn(ctx, source, "repset.get", control.NameRequest{Name: set}, &have); err == nil {
-			b.Set.Generation = have.Generation
-		}
-		return in.askOn(ctx, source, "repset.save", b.Set, nil)
-	}
-	return fail(syntax.NoSet, "", "%s keeps no copy of set %s of %s", holder.Node(), set, original)
 }
 
 // waitOnRestore waits for the restorations named; * is all that this shell began.
