@@ -26,7 +26,7 @@ func verifyRow(ctx context.Context, b *bench) error {
 	if err := makeFile(tree+"/file", b.scale.mirrorBytes); err != nil {
 		return err
 	}
-	sums, attrs, err := b.verifyRounds(ctx, tree, replica)
+	f, err := b.verifyRounds(ctx, tree, replica)
 	if err != nil {
 		return err
 	}
@@ -39,44 +39,57 @@ func verifyRow(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
+	sums, attrs := f.sums, f.attrs
 	name := fmt.Sprintf("verification of %d MiB and %d files, ", b.scale.mirrorBytes>>20, b.scale.mirrorFiles)
 	b.table.add(figure{name: name + "checksum", value: median(sums), unit: "s", reference: "rsync -nc " + short(median(peerSums)) + " s",
 		ratio: ratioOf(peerSums, sums), bound: bound{goal: 2, atLeast: true, onRatio: true}})
 	b.table.add(figure{name: name + "attributes", value: median(attrs), unit: "s", reference: "rsync -n " + short(median(peerAttrs)) + " s",
 		ratio: ratioOf(attrs, peerAttrs), bound: bound{goal: 1.2, onRatio: true}})
 	b.table.note("%schecksum: ours %s s, rsync %s s; attributes: ours %s s, rsync %s s", name, spread(sums), spread(peerSums), spread(attrs), spread(peerAttrs))
+	b.table.note("%sCPU of both daemons: checksum %s s, attributes %s s", name, spread(f.sumsCPU), spread(f.attrsCPU))
 	return nil
 }
 
+// verifyFigures are seconds, of the clock and of the processors.
+type verifyFigures struct{ sums, attrs, sumsCPU, attrsCPU []float64 }
+
 // verifyRounds measures ours: from the request to the report.
-func (b *bench) verifyRounds(ctx context.Context, tree, replica string) (sums, attrs []float64, err error) {
+func (b *bench) verifyRounds(ctx context.Context, tree, replica string) (f verifyFigures, err error) {
 	p, err := b.startPair(ctx, "verify")
 	if err != nil {
-		return nil, nil, err
+		return f, err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	id, err := p.protect(ctx, tree, replica)
 	if err != nil {
-		return nil, nil, err
+		return f, err
 	}
 	if err := syncDir(b.dir); err != nil {
-		return nil, nil, err
+		return f, err
 	}
 	for range b.scale.rounds {
 		for _, content := range []bool{true, false} {
+			before, err := p.cpu()
+			if err != nil {
+				return f, err
+			}
 			begin := time.Now()
 			if err := p.verify(ctx, control.VerifyRequest{ID: id, Checksum: content}, b.scale.mirrorFiles+1); err != nil {
-				return nil, nil, err
+				return f, err
 			}
 			took := time.Since(begin).Seconds()
+			after, err := p.cpu()
+			if err != nil {
+				return f, err
+			}
 			if content {
-				sums = append(sums, took)
+				f.sums, f.sumsCPU = append(f.sums, took), append(f.sumsCPU, after-before)
 			} else {
-				attrs = append(attrs, took)
+				f.attrs, f.attrsCPU = append(f.attrs, took), append(f.attrsCPU, after-before)
 			}
 		}
 	}
-	return sums, attrs, nil
+	return f, nil
 }
 
 // verify runs one verification to its end, which must have found that many files equal.
@@ -140,9 +153,8 @@ func blocksRow(ctx context.Context, b *bench) error {
 	name := fmt.Sprintf("difference mirror of %d MiB, %d blocks changed, ", b.scale.mirrorBytes>>20, changedBlocks)
 	b.table.add(figure{name: name + "speed", value: median(ours), unit: "s", reference: "rsync --inplace " + short(median(theirs)) + " s",
 		ratio: ratioOf(theirs, ours), bound: bound{goal: 1, atLeast: true, onRatio: true}})
-	const chunk = 32768 // MirrorChunkSize: what is compared and sent
-	b.table.add(figure{name: name + "sent", value: median(wire) / 1024, unit: "KiB", reference: fmt.Sprintf("%d KiB in chunks of %d", changedBlocks*chunk/1024, chunk),
-		ratio: median(wire) / (changedBlocks * chunk), bound: bound{goal: 1.1, onRatio: true}})
+	b.table.add(figure{name: name + "sent", value: median(wire) / 1024, unit: "KiB", reference: fmt.Sprintf("%d KiB changed", changedBlocks*changedBytes/1024),
+		ratio: median(wire) / (changedBlocks * changedBytes), bound: bound{goal: 1.1, onRatio: true}})
 	b.table.note("%sours %s s, rsync %s s", name, spread(ours), spread(theirs))
 	return nil
 }
