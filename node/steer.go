@@ -390,8 +390,14 @@ func (r *replica) status() control.Replica {
 
 // resumeConnections starts what is configured and what is remembered.
 func (n *Node) resumeConnections() error {
-	stored := n.storedConnections()
-	if err := n.state.update(func(d *stateData) { d.Connections = stored }); err != nil {
+	var stored []storedConnection
+	err := n.state.update(func(d *stateData) { // sessions that were resumed change theirs meanwhile
+		for _, cfg := range n.cfg.Connections {
+			d.Connections = mergeConfigured(d.Connections, cfg)
+		}
+		stored = slices.Clone(d.Connections)
+	})
+	if err != nil {
 		return err
 	}
 	for _, st := range stored {
