@@ -145,7 +145,7 @@ func (l *tenancy) step() (over, hush bool) {
 	}
 	hush = l.mute
 	if l.mute && !l.rec.IsOff {
-		l.term.confirmed, l.term.witness = now, now
+		l.begin(now)
 	}
 	l.mute = false
 	return false, hush
@@ -214,11 +214,18 @@ func (l *tenancy) comeBack(now time.Duration) {
 		_, _ = l.t.seat.Announce(a.NIC, a.Prefix.Addr()) // neighbours ask again by themselves
 	}
 	l.rec.IsOff, l.rec.Off, l.rec.Why, l.rec.Boot = false, nil, "", bootid.Get()
-	l.free, l.term.confirmed, l.term.witness = 0, now, now
+	l.free = 0
+	l.begin(now)
 	if err := l.write(); err != nil {
 		l.t.host.Trouble(l.rec.Lease.Target, err)
 	}
 	l.t.host.Back(l.rec.Lease.Target)
+}
+
+// begin begins a term. That the target stands in is what it said before; it is asked for,
+// and nobody answered. l.mu is held.
+func (l *tenancy) begin(now time.Duration) {
+	l.term.confirmed, l.term.witness, l.rec.Lease.Taken = now, now, false
 }
 
 // Given are the addresses that were given up, with why.

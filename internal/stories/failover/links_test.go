@@ -114,6 +114,8 @@ func (s *stage) links(how string, cut int) {
 		s.target.Ask("failback", control.FailbackRequest{Source: "indy", Stop: how == dead}, nil)
 	}
 	if how == dead {
+		o4.anew(s.t) // a look begun before the failback may end after the boot, which takes no time here
+		o6.anew(s.t)
 		s.bootSource()
 	}
 	waitFor(s.t, "the source to have its addresses", func() bool { return s.has(hostSource, s.source4()) && s.has(hostSource, s.b.Addr6(hostSource)) })
@@ -155,6 +157,7 @@ func (s *stage) bootSource() {
 type observer struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
+	looks   atomic.Int64
 	doubles atomic.Int64
 	who     atomic.Value // of the last double answer
 }
@@ -166,6 +169,7 @@ func (s *stage) observe(ip string) *observer {
 	go func() {
 		defer close(o.done)
 		for ctx.Err() == nil {
+			o.looks.Add(1)
 			var macs []string
 			began := time.Now()
 			err := s.b.Hosts[hostClient].Do(func() (err error) {
@@ -181,6 +185,13 @@ func (s *stage) observe(ip string) *observer {
 	}()
 	s.t.Cleanup(func() { o.end() })
 	return o
+}
+
+// anew waits until a new look began.
+func (o *observer) anew(t testing.TB) {
+	t.Helper()
+	before := o.looks.Load()
+	waitFor(t, "a new look", func() bool { return o.looks.Load() > before })
 }
 
 // end stops it and returns how often two answered.
