@@ -91,7 +91,12 @@ func (s *stage) killTargetSwitching(step int) {
 		s.t.Fatalf("step %d was not reached:\n%s", step, s.target.D.Log())
 	}
 	if !s.has(hostTarget, s.source4()) { // else it went on to have them
-		waitFor(s.t, "the source to have its addresses again", func() bool { return s.has(hostSource, s.source4()) && s.has(hostSource, s.b.Addr6(hostSource)) })
+		s.sourceIsBack()
+		for end := time.Now().Add(time.Second); time.Now().Before(end) && !s.t.Failed(); { // it keeps them
+			if !s.has(hostSource, s.source4()) {
+				s.t.Error("the source has given its addresses up again")
+			}
+		}
 	}
 	s.target.Close()
 	s.target.Start()
@@ -128,12 +133,17 @@ func (s *stage) switched() {
 	}
 }
 
+func (s *stage) sourceIsBack() {
+	s.t.Helper()
+	waitFor(s.t, "the source to have its addresses again", func() bool { return s.has(hostSource, s.source4()) && s.has(hostSource, s.b.Addr6(hostSource)) })
+}
+
 // goHome gives the source its addresses back and lets it replicate again.
 func (s *stage) goHome() {
 	s.t.Helper()
 	s.target.Ask("failback", control.FailbackRequest{Source: "indy"}, nil)
 	s.target.Ask("failover.restored", control.MonitorRequest{Source: "indy"}, nil)
-	waitFor(s.t, "the source to have its addresses again", func() bool { return s.has(hostSource, s.source4()) && s.has(hostSource, s.b.Addr6(hostSource)) })
+	s.sourceIsBack()
 	s.watching()
 }
 
