@@ -15,6 +15,7 @@ import (
 
 	"understudy/control"
 	"understudy/internal/atomicfile"
+	"understudy/internal/failpoint"
 	"understudy/repset"
 	"understudy/stream"
 )
@@ -103,6 +104,7 @@ func (n *Node) setComesHome(ctx context.Context, set repset.Set) error {
 		set.Generation = have.Generation
 	}
 	_, err := n.saveSet(ctx, set)
+	failpoint.Hit(failpoint.RestoreSetHome)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"understudy/event"
 	"understudy/fileop"
 	"understudy/internal/access"
+	"understudy/internal/failpoint"
 	"understudy/repset"
 	"understudy/stream"
 )
@@ -125,8 +126,14 @@ func (n *Node) join(ctx context.Context, req *joinRequest) (*replica, error) {
 	if req.Info.Since = held; held == 0 {
 		req.Info.Since = fileTimeFrom()
 	}
+	if req.Info.Restore {
+		failpoint.Hit(failpoint.RestoreJoin)
+	}
 	if err := n.state.update(func(d *stateData) { d.Replicas[req.Info.key()] = req.Info; keepPlace(d, req.Info) }); err != nil {
 		return nil, err
+	}
+	if req.Info.Restore {
+		failpoint.Hit(failpoint.RestoreJoined)
 	}
 	return n.openReplica(ctx, req.Info, held)
 }

@@ -14,6 +14,7 @@ import (
 	"understudy/capture/lower"
 	"understudy/control"
 	"understudy/fileop"
+	"understudy/internal/failpoint"
 	"understudy/mirror"
 	"understudy/repset"
 	"understudy/stream"
@@ -258,12 +259,14 @@ func (n *Node) beginRestore(ctx context.Context, cfg ConnectionConfig) (any, err
 		n.events.Forget(c.about())
 		return nil, explain(err)
 	}
+	failpoint.Hit(failpoint.RestoreAgreed)
 	if err := n.state.update(func(d *stateData) {
 		d.Connections = append(d.Connections, storedConnection{Key: c.key, ConnectionConfig: cfg})
 		d.LastRestore = max(d.LastRestore, cfg.Restore.Number)
 	}); err != nil {
 		return nil, err
 	}
+	failpoint.Hit(failpoint.RestoreNoted)
 	return c.restoreReport("restoring", nil), nil
 }
 
@@ -405,12 +408,14 @@ func (c *Connection) restored(err error) {
 			return s != nil && s.mirrorIdle() && s.lastAck().Usable
 		})
 	}
+	failpoint.Hit(failpoint.RestoreMirrored)
 	if err == nil && c.cfg.Restore.Orphans {
 		err = c.treatOrphans(ctx)
 	}
 	if err == nil {
 		err = c.durable(ctx)
 	}
+	failpoint.Hit(failpoint.RestoreDurable)
 	if err == nil && c.cfg.Restore.Repset {
 		err = c.restoreSet(ctx)
 	}
@@ -499,7 +504,9 @@ func (n *Node) endRestore(ctx context.Context, c *Connection, state string, caus
 	n.restores.mu.Unlock()
 	defer close(e.over)
 	c.log.Info("restoration ended", "set", e.report.Set, "state", state, "files", e.report.Files, "bytes", e.report.Bytes, "err", cause)
+	failpoint.Hit(failpoint.RestoreEnding)
 	err := n.Disconnect(context.WithoutCancel(ctx), c.ID)
+	failpoint.Hit(failpoint.RestoreEnded)
 	if ce := new(control.Error); errors.As(err, &ce) && ce.Code == control.NotFound {
 		err = nil // somebody else ended it
 	}

@@ -15,6 +15,10 @@ const (
 
 	// Failover is the target too, while it takes over or gives back.
 	Failover Side = "failover"
+
+	// Restoring is the machine that sends a replica back, Restored the one that gets it.
+	Restoring Side = "restoring"
+	Restored  Side = "restored"
 )
 
 // Point is a moment at which the process can be ended.
@@ -51,6 +55,16 @@ const (
 	AddressAfter   Point = "address.after"   // it was added
 	FailbackBefore Point = "failback.before" // a step of a failback is written down and about to be done
 	FailbackAfter  Point = "failback.after"  // it was done
+
+	RestoreJoin     Point = "restore.join"     // a restoration is agreed to and about to be written down there
+	RestoreJoined   Point = "restore.joined"   // it is
+	RestoreAgreed   Point = "restore.agreed"   // the other machine agreed, nothing is written down here
+	RestoreNoted    Point = "restore.noted"    // it is
+	RestoreMirrored Point = "restore.mirrored" // everything is applied
+	RestoreDurable  Point = "restore.durable"  // it is on the other machine's disk
+	RestoreSetHome  Point = "restore.set-home" // the replication set is stored there, its answer is not sent
+	RestoreEnding   Point = "restore.ending"   // all is done, the connection is about to be ended
+	RestoreEnded    Point = "restore.ended"    // it is, nobody was told
 )
 
 var points = map[Point]Side{
@@ -61,6 +75,8 @@ var points = map[Point]Side{
 	MirrorBefore: Target, MirrorAfter: Target,
 	TakeoverBefore: Failover, TakeoverAfter: Failover, AddressBefore: Failover, AddressAfter: Failover,
 	FailbackBefore: Failover, FailbackAfter: Failover,
+	RestoreJoin: Restored, RestoreJoined: Restored, RestoreSetHome: Restored,
+	RestoreAgreed: Restoring, RestoreNoted: Restoring, RestoreMirrored: Restoring, RestoreDurable: Restoring, RestoreEnding: Restoring, RestoreEnded: Restoring,
 }
 
 // Points lists all points, sorted.

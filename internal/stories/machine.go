@@ -56,8 +56,18 @@ func (m *Machine) Start() {
 	m.StartArmed("")
 }
 
-// StartArmed starts the daemon so that it ends with SIGKILL at a failpoint.
+// StartArmed starts the daemon so that it ends with SIGKILL at a failpoint, which it reaches
+// after its start.
 func (m *Machine) StartArmed(what string) {
+	m.T.Helper()
+	m.StartDoomed(what)
+	if what != "" || m.Plant != "" { // it counted as ready at once
+		WaitFor(m.T, m.Cfg.Name+" to answer", func() bool { return m.Try("status", struct{}{}, nil) == nil })
+	}
+}
+
+// StartDoomed is StartArmed for a failpoint that may be part of the start.
+func (m *Machine) StartDoomed(what string) {
 	m.T.Helper()
 	m.Close()
 	if m.Plant != "" {
@@ -66,9 +76,6 @@ func (m *Machine) StartArmed(what string) {
 	m.D = testnode.StartIn(m.T, m.NS, m.Cfg.Name, settings{Node: &m.Cfg, Arm: what, Boot: m.Boot})
 	if m.NS == nil {
 		m.Cfg.Listen = m.D.Addr()
-	}
-	if what != "" { // it counted as ready at once
-		WaitFor(m.T, m.Cfg.Name+" to answer", func() bool { return m.Try("status", struct{}{}, nil) == nil })
 	}
 }
 

@@ -39,7 +39,7 @@ func fill(t *testing.T, dir, content string, n int) {
 }
 
 // held is the beginning of a file; "" if there is none.
-func held(t *testing.T, path string) string {
+func held(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if os.IsNotExist(err) {
