@@ -158,6 +158,9 @@ func (c *Client) callOn(ctx context.Context, subject, verb string, req, reply an
 		if e := new(Error); errors.As(err, &e) {
 			return e
 		}
+		if errors.Is(ctx.Err(), context.Canceled) { // by the caller: nothing is wrong with the daemon
+			return fmt.Errorf("%s on %s: interrupted: %w", verb, c.node, ctx.Err())
+		}
 		return Errorf(Unreachable, "is the daemon running?", "%s on %s: %v", verb, c.node, err)
 	}
 	var env envelope

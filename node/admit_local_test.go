@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -42,4 +44,20 @@ func TestLocalTokenEndsWithMembership(t *testing.T) {
 	must(t, err)
 	defer c.Close()
 	must(t, c.Call(t.Context(), "status", struct{}{}, nil))
+}
+
+// TestEndedCallBlamesNobody: who ends a call himself is not asked whether the daemon runs.
+func TestEndedCallBlamesNobody(t *testing.T) {
+	p := &pair{t: t, base: t.TempDir()}
+	n := p.start("jersey")
+	t.Cleanup(p.stop)
+	c, err := control.DialLocal(t.Context(), n.cfg.Data)
+	must(t, err)
+	defer c.Close()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	err = c.Call(ended, "status", struct{}{}, nil)
+	if e := new(control.Error); !errors.Is(err, context.Canceled) || errors.As(err, &e) {
+		t.Errorf("a call that the caller ended blames the daemon: %v", err)
+	}
 }
