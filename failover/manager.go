@@ -24,6 +24,7 @@ var (
 	ErrNotFailedOver = errors.New("not failed over")
 	ErrNotUsable     = errors.New("the data is not usable")
 	ErrNothing       = errors.New("nothing to watch")
+	ErrNoDecision    = errors.New("no decision is awaited")
 	ErrStopped       = errStopped
 	ErrFull          = fmt.Errorf("%d monitors exist", MaxMonitors)
 )
@@ -405,7 +406,7 @@ func (m *Manager) Decline(source string) error {
 	s.announceChange()
 	s.mu.Unlock()
 	if !waiting {
-		return fmt.Errorf("%w: no decision is awaited about %s", ErrNothing, s.source)
+		return fmt.Errorf("%w about %s", ErrNoDecision, s.source)
 	}
 	m.host.Cured(s.source, DecisionAwaited)
 	return nil

@@ -3,6 +3,7 @@ package failover
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -133,7 +134,7 @@ func (s *sentry) stopped(why error) {
 		r.Phase, r.Step, r.Order, r.Skip = Watching, "", Order{}, nil
 		r.Sealed, r.Restore, r.Replicas = false, false, nil
 	})
-	s.await(why.Error())
+	s.await(strings.TrimPrefix(why.Error(), errStopped.Error()+": "))
 }
 
 // await shows that a person has to decide.

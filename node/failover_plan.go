@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"understudy/control"
 	"understudy/failover"
@@ -63,12 +64,18 @@ func (n *Node) joinedTo(target string) (list []*Connection) {
 	return list
 }
 
+// releasePatience is how long a person waits to be told that the addresses are here again.
+const releasePatience = 3 * time.Second
+
 // leases shows what this machine gave up as a source, or has it back.
-func (n *Node) leases(_ context.Context, r control.LeaseRequest) (any, error) {
+func (n *Node) leases(ctx context.Context, r control.LeaseRequest) (any, error) {
 	switch r.Action {
 	case "list", "":
 	case "release":
 		n.tenant.Release()
+		for end := time.Now().Add(releasePatience); len(n.tenant.Given()) > 0 && ctx.Err() == nil && time.Now().Before(end); {
+			time.Sleep(20 * time.Millisecond)
+		}
 	default:
 		return nil, control.Errorf(control.BadRequest, "list or release", "action %q", r.Action)
 	}

@@ -28,6 +28,7 @@ var monitorErrors = []struct {
 	{failover.ErrNotFailedOver, control.Refused, "see: monitor display"},
 	{failover.ErrBusy, control.Refused, "stop it, or fail back first"},
 	{failover.ErrNothing, control.BadRequest, "monitor add ADDRESS"},
+	{failover.ErrNoDecision, control.BadRequest, "see: monitor display"},
 	{failover.ErrFull, control.Refused, "delete one that is not used"},
 }
 
