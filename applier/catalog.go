@@ -57,12 +57,13 @@ type catalog struct {
 	puts     uint64
 }
 
-// openCatalog opens the database or makes it. errCatalog: its file is damaged.
-func openCatalog(path string) (*catalog, error) {
+// openCatalog opens the database or makes it. errCatalog: its file is damaged. noSync: what is
+// written is left to the kernel.
+func openCatalog(path string, noSync bool) (*catalog, error) {
 	if err := verifyCatalog(path); err != nil {
 		return nil, err
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true,
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 2 * time.Second, NoFreelistSync: true, NoSync: noSync,
 		FreelistType: bbolt.FreelistMapType, InitialMmapSize: 256 << 20})
 	if err != nil {
 		return nil, fmt.Errorf("open catalog %s: %w", path, err)

@@ -24,7 +24,16 @@ type CloneConfig struct {
 	// ends the copying.
 	Progress func(objects uint64, bytes int64) error
 	Log      *slog.Logger
+	NoSync   bool // as Config.NoSync, for the copy
+	// Finished: a file whose content is still to come ends the copying with ErrUnfinished.
+	Finished bool
 }
+
+// ErrUnfinished: a mirror is sending a file.
+var ErrUnfinished = errors.New("the content of a file is still to come")
+
+// unfinished is the modification time of such a file (mirror.unsettled).
+var unfinished = fileop.Time{Nsec: 1}
 
 // cloneStep is how much content is copied between two looks at ctx.
 const cloneStep = 64 << 20
@@ -88,7 +97,7 @@ func (a *Applier) clone(ctx context.Context, cfg *CloneConfig) (Position, error)
 	if err := a.checkpointNow(ctx); err != nil {
 		return a.pos, fmt.Errorf("copy replica: %w", err)
 	}
-	dst := Config{StateDir: cfg.StateDir, Epoch: a.pos.Epoch}
+	dst := Config{StateDir: cfg.StateDir, Epoch: a.pos.Epoch, NoSync: cfg.NoSync}
 	for _, r := range a.cfg.Roots {
 		t := a.trees[r.Tree]
 		dst.Roots = append(dst.Roots, Root{Tree: r.Tree, Source: t.Source, Path: cfg.Paths[r.Tree]})
@@ -270,6 +279,9 @@ func (c *cloner) attrs(src, dst int) error {
 		return err
 	}
 	at := fsx.AttrOf(&st)
+	if c.cfg.Finished && at.Mtime == unfinished && st.Mode&typeBits == unix.S_IFREG {
+		return ErrUnfinished
+	}
 	if err := c.to.setAttrs(dst, &now, &at, xs, true); err != nil {
 		return err
 	}

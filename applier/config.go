@@ -65,8 +65,14 @@ type Config struct {
 
 	// Past: what the feed delivers was applied once, and what it does not deliver was lost
 	// for ever. Then an abort of mirror records counts only when its turn comes, and those
-	// before it that are there are applied: AbortMirror says which are not.
+	// before it that are there are applied: AbortMirror says which are not. A file whose
+	// content is still to come has the source's date, as no mirror will compare it.
 	Past bool
+
+	// NoSync: nothing is made durable, nothing is written down for a restart, and
+	// checkpoints only bound the memory. Whoever opened it syncs the file systems of target
+	// and state after Close, or throws both away.
+	NoSync bool
 
 	// The callbacks come from the applier's own goroutines and must not call back into
 	// it or block.

@@ -38,7 +38,7 @@ type save struct {
 
 // noteRead marks an object as read by the operation under way.
 func (a *Applier) noteRead(k key) {
-	if failpoint.Planted(failpoint.PlantNoSave) {
+	if a.cfg.NoSync || failpoint.Planted(failpoint.PlantNoSave) {
 		return
 	}
 	seq := a.pos.Applied + 1

@@ -93,11 +93,11 @@ func guarded(f func() error) (err error) {
 // sound, unless its last stop was clean.
 func (a *Applier) openState() (err error) {
 	path := filepath.Join(a.cfg.StateDir, "catalog.db")
-	a.cat, err = openCatalog(path)
+	a.cat, err = openCatalog(path, a.cfg.NoSync)
 	if errors.Is(err, errCatalog) {
 		a.log.Error("catalog is damaged, beginning an empty one", "err", err)
 		if err = os.Rename(path, path+".damaged"); err == nil {
-			a.cat, err = openCatalog(path)
+			a.cat, err = openCatalog(path, a.cfg.NoSync)
 		}
 		a.rebuilt = true
 	}

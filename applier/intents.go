@@ -247,7 +247,7 @@ func (in *intent) parse(b []byte) bool {
 
 // intend writes down what is about to change.
 func (a *Applier) intend(t *tree, flags uint8, objs [2]fileop.ObjID, places ...place) error {
-	if failpoint.Planted(failpoint.PlantNoIntent) {
+	if a.cfg.NoSync || failpoint.Planted(failpoint.PlantNoIntent) {
 		return nil
 	}
 	in := intent{tree: t.Tree, flags: flags, objs: objs}
@@ -258,6 +258,9 @@ func (a *Applier) intend(t *tree, flags uint8, objs [2]fileop.ObjID, places ...p
 // adopted writes down that a leftover directory is now a known object: a restart finds
 // by it the names made inside.
 func (a *Applier) adopted(t *tree, id, ident fileop.ObjID) error {
+	if a.cfg.NoSync {
+		return nil
+	}
 	return a.intents.write(&intent{tree: t.Tree, flags: intentAdopt, objs: [2]fileop.ObjID{id}, ident: ident})
 }
 

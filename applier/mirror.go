@@ -20,6 +20,9 @@ func (a *Applier) opMirrorEntry(t *tree, op *fileop.Op) error {
 	if op.Obj.IsZero() {
 		return fmt.Errorf("%w: mirror entry without an object", ErrProtocol)
 	}
+	if a.cfg.Past && !op.Mtime.IsZero() { // no later mirror will look at its date
+		op.Attr.Mtime = op.Mtime
+	}
 	if op.Parent.IsZero() {
 		if op.Name != "" || op.Attr.Mode&typeBits != unix.S_IFDIR {
 			return fmt.Errorf("%w: mirror entry without a directory", ErrProtocol)
@@ -270,7 +273,10 @@ func (a *Applier) writeWhole(t *tree, op *fileop.Op, fresh bool) error {
 }
 
 func (a *Applier) opMirrorBlock(t *tree, op *fileop.Op) error {
-	_, fd, err := a.contentFD(t, op.Obj)
+	o, fd, err := a.contentFD(t, op.Obj)
+	if err == nil && a.cfg.Past {
+		err = a.keepFileMtime(o, fd)
+	}
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,19 @@ func (a *Applier) keepMtime(t *tree, dir fileop.ObjID) error {
 	return nil
 }
 
+// keepFileMtime notes the present time of a file, so that a block of a mirror, which brings no
+// time of its own, does not show where the mirror record that ends the file never comes.
+func (a *Applier) keepFileMtime(o *object, fd int) error {
+	if _, ok := a.pend[o.key]; ok {
+		return nil
+	}
+	st, err := a.at.Stat(fd, "")
+	if err == nil {
+		a.setMtime(o, fileop.Time{Sec: st.Mtim.Sec, Nsec: uint32(st.Mtim.Nsec)})
+	}
+	return err
+}
+
 func (a *Applier) pending() int { return len(a.pend) + len(a.pendDirs) }
 
 // settle sets all waiting modification times, directories last. After an error the rest

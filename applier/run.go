@@ -148,7 +148,7 @@ func (a *Applier) step(ctx context.Context, q, m *cursor) (bool, error) {
 func (a *Applier) doQueue(ctx context.Context, op *fileop.Op, more bool) error {
 	a.skipMirror(min(op.Other, a.aborted))
 	a.high.set(a.pos.Epoch, op.Seq)
-	a.touched.add(op)
+	a.touches(op)
 	failpoint.Hit(failpoint.ApplyBefore)
 	if err := a.exec(ctx, op); err != nil {
 		return err
@@ -176,7 +176,7 @@ func (a *Applier) doQueue(ctx context.Context, op *fileop.Op, more bool) error {
 }
 
 func (a *Applier) doMirror(ctx context.Context, op *fileop.Op) error {
-	a.touched.add(op)
+	a.touches(op)
 	failpoint.Hit(failpoint.MirrorBefore)
 	if err := a.exec(ctx, op); err != nil {
 		return err
@@ -292,7 +292,7 @@ func (a *Applier) rest(ctx context.Context, q, m *cursor) error {
 		return nil
 	}
 	var idle <-chan time.Time
-	if a.uncommitted() && !a.ck.busy {
+	if a.uncommitted() && !a.ck.busy && !a.cfg.NoSync {
 		timer := time.NewTimer(idleCheckpoint)
 		defer timer.Stop()
 		idle = timer.C

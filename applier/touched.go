@@ -177,7 +177,14 @@ func (s *touchedSet) load(dir string, no uint64) *touchedSet {
 	return s
 }
 
-// add notes what a record touches, before it is executed.
+// touches notes what a record touches, before it is executed.
+func (a *Applier) touches(op *fileop.Op) {
+	if !a.cfg.NoSync {
+		a.touched.add(op)
+	}
+}
+
+// add notes what a record touches.
 func (s *touchedSet) add(op *fileop.Op) {
 	g := s.present()
 	if op.Kind.Lane() == fileop.LaneMirror {

@@ -135,6 +135,43 @@ func (l *Log) FindTime(t time.Time) (found Moment, err error) {
 	return found, fmt.Errorf("%w: it begins after %s", ErrNoMoment, t.Format(time.RFC3339))
 }
 
+// Mirrored is the last mirror record before a moment's operation: later ones, up to the next
+// operation, are not part of the moment.
+func (l *Log) Mirrored(m Moment) (fileop.Seq, error) {
+	if start := l.Start(); m.Epoch == start.Epoch && m.Op <= start.Op {
+		return start.Mirror, nil
+	}
+	for _, s := range l.Segments() {
+		for _, sp := range s.Spans {
+			if sp.Epoch == m.Epoch && sp.From <= m.Op && m.Op <= sp.To {
+				return l.mirroredIn(s.No, m)
+			}
+		}
+	}
+	return 0, fmt.Errorf("%w: operation %d", ErrNoMoment, m.Op)
+}
+
+// mirroredIn looks for the operation of a moment in one segment.
+func (l *Log) mirroredIn(no uint64, m Moment) (fileop.Seq, error) {
+	r := l.Lane(Epoch{Epoch: m.Epoch, First: no}, false, fileop.LaneQueue, m.Op-1, m.Op)
+	defer r.Close()
+	f, _, err := r.Next()
+	if err != nil {
+		return 0, fmt.Errorf("find operation %d: %w", m.Op, err)
+	}
+	rd := f.Records()
+	for {
+		var op fileop.Op
+		ok, err := rd.Next(&op)
+		if err != nil || !ok {
+			return 0, fmt.Errorf("%w: operation %d: %w", ErrDamaged, m.Op, err)
+		}
+		if op.Seq == m.Op {
+			return op.Other, nil
+		}
+	}
+}
+
 // findIn reads one segment for the last whole operation at or before t.
 func (l *Log) findIn(segs []Segment, i int, t time.Time) (found Moment, err error) {
 	at, err := l.before(segs, i)

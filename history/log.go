@@ -185,6 +185,11 @@ func (l *Log) follow(s *Segment, h *head, body []byte) error {
 		l.at.Ended, l.at.Queue, l.at.Mirror, s.Mirror = true, e.Applied, e.Mirror, true
 		return err
 	}
+	if h.kind == kindVoid {
+		_, err := parseEnd(body)
+		l.at.Broken, s.Mirror = l.at.Broken || l.at.Run != 0, true
+		return err
+	}
 	f, err := fileop.ParseFrame(body)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
@@ -255,6 +260,24 @@ func (l *Log) Begin(e fileop.Epoch) error {
 		return l.broken(fmt.Errorf("%w: epoch %x begins, and %x has no end", ErrGap, e, l.at.Epoch))
 	}
 	return l.write(kindBegin, 0, End{Epoch: e}.encode(), nil)
+}
+
+// Mirror is the last mirror record of the present epoch.
+func (l *Log) Mirror() fileop.Seq {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at.Mirror
+}
+
+// Void says that the replica goes on behind mirror record after, and never applies those that
+// the log has behind it.
+func (l *Log) Void(after fileop.Seq) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil || after >= l.at.Mirror {
+		return l.err
+	}
+	return l.write(kindVoid, 0, End{Epoch: l.at.Epoch, Applied: after, Mirror: l.at.Mirror}.encode(), nil)
 }
 
 // EndEpoch says what the replica has applied of the epoch that ends.

@@ -187,3 +187,91 @@ func TestMoments(t *testing.T) {
 	}
 	check("opened again", start.Op)
 }
+
+// TestMirroredBefore (G90): a moment has the mirror records logged before its operation, and
+// none of those behind it.
+func TestMirroredBefore(t *testing.T) {
+	defer func(n int64) { SegmentBytes = n }(SegmentBytes)
+	SegmentBytes = 300
+	l, b, _, start := create(t)
+	rec := fileop.AppendRecord(nil, &fileop.Op{Kind: fileop.Barrier, Path: "x"})
+	others := []fileop.Seq{0, 3, 3, 8, 8, 8, 9}
+	for i := 0; i < len(others); i += 2 {
+		for _, o := range others[i:min(i+2, len(others))] {
+			b.Add(rec, o)
+		}
+		_, _, raw := b.Finish()
+		f, err := fileop.ParseFrame(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		add(t, l, f, uint64(i/2+1))
+	}
+	for i, want := range others {
+		if got, err := l.Mirrored(Moment{Epoch: epoch, Op: fileop.Seq(i + 1)}); err != nil || got != want {
+			t.Errorf("operation %d: mirror record %d, %v; want %d", i+1, got, err, want)
+		}
+	}
+	start.Op, start.Mirror = 4, 8
+	l.SetStart(start)
+	if got, err := l.Mirrored(Moment{Epoch: epoch, Op: 4}); err != nil || got != 8 {
+		t.Errorf("the base's own operation: %d, %v", got, err)
+	}
+	if _, err := l.Mirrored(Moment{Epoch: epoch, Op: 99}); !errors.Is(err, ErrNoMoment) {
+		t.Errorf("an operation to come: %v", err)
+	}
+}
+
+// TestVoidRecordsAreLeftOut (G90): mirror records that the log got and a stopped replica never
+// applied are no part of the past, also after the log was opened again.
+func TestVoidRecordsAreLeftOut(t *testing.T) {
+	l, _, dir, start := create(t)
+	b := fileop.NewBuilder(fileop.LaneMirror, epoch, 1, 0)
+	rec := fileop.AppendRecord(nil, &fileop.Op{Kind: fileop.MirrorBlock, Obj: fileop.ObjID{Ino: 1, Gen: 1}, Data: []byte("x")})
+	two := func() fileop.Frame {
+		b.Add(rec, 0)
+		b.Add(rec, 0)
+		_, _, raw := b.Finish()
+		f, err := fileop.ParseFrame(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for range 3 {
+		add(t, l, two(), 0)
+	}
+	if err := l.Void(3); err != nil {
+		t.Fatal(err)
+	}
+	add(t, l, two(), 0)
+	if err := errors.Join(l.Void(8), l.Close()); err != nil { // nothing is void then
+		t.Fatal(err)
+	}
+	l, err := Open(dir, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	es, err := l.Epochs(epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := l.Lane(es[0], true, fileop.LaneMirror, 0, All)
+	defer r.Close()
+	var got []fileop.Seq
+	for {
+		f, _, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s := f.First; s <= f.Last(); s++ {
+			got = append(got, s)
+		}
+	}
+	if fmt.Sprint(got) != "[1 2 3 7 8]" {
+		t.Errorf("mirror records %v", got)
+	}
+}

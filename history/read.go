@@ -21,33 +21,41 @@ type cursor struct {
 	f   *os.File
 	buf *bufio.Reader
 	off int64
+
+	mirror bool // segments without mirror records and borders of epochs are passed over
 }
 
 func (l *Log) read(no uint64) *cursor { return &cursor{l: l, no: no} }
 
-// limit is how far segment no may be read, and whether it is the last one.
-func (l *Log) limit(no uint64) (bytes int64, last bool, err error) {
+// extent is what a reader needs to know of a segment.
+type extent struct {
+	bytes  int64 // it may be read so far
+	last   bool  // none follows
+	mirror bool  // it holds mirror records or borders of epochs
+}
+
+func (l *Log) extent(no uint64) (extent, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, s := range l.segs {
-		if s.No == no {
-			return s.Bytes, i == len(l.segs)-1, nil
-		}
+	i := int(no - l.segs[0].No) // they are numbered without a gap
+	if no < l.segs[0].No || i >= len(l.segs) {
+		return extent{}, fmt.Errorf("%w: segment %d", ErrDropped, no)
 	}
-	return 0, false, fmt.Errorf("%w: segment %d", ErrDropped, no)
+	s := l.segs[i]
+	return extent{s.Bytes, i == len(l.segs)-1, s.Mirror}, nil
 }
 
 // next is the next record; its body is the caller's. errEnd: there is none yet.
 func (r *cursor) next() (h head, body []byte, err error) {
 	for {
-		limit, last, err := r.l.limit(r.no)
+		s, err := r.l.extent(r.no)
 		if err != nil {
 			return h, nil, err
 		}
-		if r.off < limit {
+		if r.off < s.bytes && (s.mirror || !r.mirror) {
 			return r.record()
 		}
-		if last {
+		if s.last {
 			return h, nil, errEnd
 		}
 		r.close()
@@ -99,6 +107,7 @@ type Epoch struct {
 	Epoch fileop.Epoch
 	First uint64 // segment it begins in
 	End   *End   // nil: it goes on
+	void  []End  // mirror records behind Applied up to Mirror were never applied
 }
 
 // Epochs lists the epochs from segment no on that hold records behind from, oldest first.
@@ -150,10 +159,13 @@ func (l *Log) borders(out []Epoch, no uint64) ([]Epoch, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.kind == kindBegin {
+		switch last := &out[len(out)-1]; h.kind {
+		case kindBegin:
 			out = append(out, Epoch{Epoch: e.Epoch, First: no})
-		} else {
-			out[len(out)-1].End = &e
+		case kindVoid:
+			last.void = append(last.void, e)
+		default:
+			last.End = &e
 		}
 	}
 }
@@ -166,6 +178,7 @@ type Lane struct {
 	in    bool
 	after fileop.Seq // records up to here are not wanted
 	until fileop.Seq // nor those after
+	void  []End      // nor these
 }
 
 // All is a number behind every record.
@@ -174,7 +187,9 @@ const All fileop.Seq = 1 << 62
 // Lane opens a reader of the frames that hold records behind after, up to until. first: the
 // log begins with this epoch.
 func (l *Log) Lane(e Epoch, first bool, lane fileop.Lane, after, until fileop.Seq) *Lane {
-	return &Lane{cur: l.read(e.First), lane: lane, epoch: e.Epoch, in: first, after: after, until: until}
+	cur := l.read(e.First)
+	cur.mirror = lane == fileop.LaneMirror
+	return &Lane{cur: cur, lane: lane, epoch: e.Epoch, in: first, after: after, until: until, void: e.void}
 }
 
 // Next is the next frame and its index; io.EOF: there is no more.
@@ -203,11 +218,31 @@ func (r *Lane) Next() (f fileop.Frame, index uint64, err error) {
 		if f.Lane != r.lane || f.Last() <= r.after {
 			continue
 		}
+		if f, err = r.without(f); err != nil || f.Count == 0 {
+			if err != nil {
+				return f, 0, fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+			continue
+		}
 		if f.First > r.until {
 			return f, 0, io.EOF
 		}
 		return f, h.index, nil
 	}
+}
+
+// without takes from a mirror frame what was never applied.
+func (r *Lane) without(f fileop.Frame) (fileop.Frame, error) {
+	for _, v := range r.void {
+		switch {
+		case f.Lane != fileop.LaneMirror || f.Last() <= v.Applied || f.Last() > v.Mirror:
+		case f.First > v.Applied:
+			return fileop.Frame{}, nil
+		default:
+			return f.Until(v.Applied)
+		}
+	}
+	return f, nil
 }
 
 // Close ends it.

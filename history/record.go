@@ -26,6 +26,7 @@ const (
 	kindFrame = 1
 	kindBegin = 2 // of an epoch
 	kindEnd   = 3 // of an epoch
+	kindVoid  = 4 // mirror records that the replica never applied
 )
 
 // headSize is the length of a record's head, little endian:
@@ -74,7 +75,7 @@ func parseHead(b []byte) (h head, err error) {
 	}
 	h = head{kind: b[4], size: int(binary.LittleEndian.Uint32(b[8:])), sum: binary.LittleEndian.Uint32(b[12:]),
 		index: binary.LittleEndian.Uint64(b[16:]), at: int64(binary.LittleEndian.Uint64(b[24:]))}
-	if h.kind < kindFrame || h.kind > kindEnd || h.size > maxBody || [3]byte(b[5:8]) != [3]byte{} {
+	if h.kind < kindFrame || h.kind > kindVoid || h.size > maxBody || [3]byte(b[5:8]) != [3]byte{} {
 		return h, fmt.Errorf("%w: record of kind %d, %d bytes", ErrDamaged, h.kind, h.size)
 	}
 	return h, nil

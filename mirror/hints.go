@@ -183,6 +183,28 @@ func (m *Mirror) Looked() <-chan struct{} {
 	return done
 }
 
+// Between calls f while neither a run nor a batch of hints is under way: what f logs names a
+// state in which nothing is half sent. f must not wait for the mirror.
+func (m *Mirror) Between(ctx context.Context, f func() error) error {
+	for {
+		if m.running.TryLock() {
+			m.mu.Lock()
+			busy := m.run != nil || m.claimed
+			m.mu.Unlock()
+			if !busy {
+				defer m.running.Unlock()
+				return f()
+			}
+			m.running.Unlock()
+		}
+		select { // the pause before each batch is longer (gather)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(gather / 10):
+		}
+	}
+}
+
 // Pending is the number of places that wait to be looked at.
 func (m *Mirror) Pending() int {
 	m.hints.mu.Lock()

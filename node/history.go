@@ -16,6 +16,7 @@ import (
 
 	"understudy/applier"
 	"understudy/event"
+	"understudy/fileop"
 	"understudy/history"
 	"understudy/internal/atomicfile"
 	"understudy/stream"
@@ -79,14 +80,17 @@ type past struct {
 	recent  recents
 	why     string    // why nothing is kept although it should be
 	retryAt time.Time // before that no base is made
+	halves  int       // bases given up because a file was half sent; who works with bases
 }
 
 // generation is one base and its log.
 type generation struct {
-	no   int
-	dir  string
-	log  *history.Log
-	meta genMeta
+	no  int
+	dir string
+	log *history.Log
+
+	storing sync.Mutex // of meta; who works with the bases may read it without
+	meta    genMeta
 }
 
 // genMeta is gen.json. It is written last: without it a generation does not exist.
@@ -98,6 +102,8 @@ type genMeta struct {
 	Start   history.Start `json:"start"` // where the base stands
 	// Moving: the base is being brought there, in place.
 	Moving bool `json:"moving,omitempty"`
+	// Over: its log takes nothing more, whatever comes.
+	Over bool `json:"over,omitempty"`
 }
 
 const genVersion = 1
@@ -122,6 +128,14 @@ func (g *generation) store() error {
 		return fmt.Errorf("store generation of the history: %w", err)
 	}
 	return nil
+}
+
+// end remembers that the log takes nothing more.
+func (g *generation) end() error {
+	g.storing.Lock()
+	defer g.storing.Unlock()
+	g.meta.Over = true
+	return g.store()
 }
 
 func (c *Config) historyDir() string {
@@ -236,9 +250,14 @@ func (g *generation) load() error {
 	return err
 }
 
-// begin is told that a replica's epoch opens: its history goes on, or waits for a base.
-// torn: after a power cut mirror records may be missing in the log.
-func (p *past) begin(info *joinInfo, torn bool) {
+// begin is told that a replica's epoch opens behind a mirror record: its history goes on, or
+// waits for a base. killed: the last stop was not clean, torn: it was a power cut.
+//
+// Mirror records do not come twice. After a clean stop those that the log has and the replica
+// has not are void. After a kill some of them were applied and in part undone again, and after
+// a power cut some may be missing in the log: what a rebuild would make of them is not what
+// the replica is.
+func (p *past) begin(info *joinInfo, mirrored fileop.Seq, killed, torn bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.recent, p.live, p.why = recents{}, nil, ""
@@ -246,12 +265,18 @@ func (p *past) begin(info *joinInfo, torn bool) {
 		return
 	}
 	g := p.gens[len(p.gens)-1]
+	if g.meta.Over {
+		return
+	}
 	err := g.log.Begin(info.Epoch)
-	if err == nil && (torn || !samePlaces(info, &g.meta.Info)) {
+	if err == nil && (torn || killed && g.log.Mirror() > mirrored || !samePlaces(info, &g.meta.Info)) {
 		err = history.ErrGap
 	}
+	if err == nil {
+		err = g.log.Void(mirrored)
+	}
 	if err != nil {
-		p.log.Warn("history begins anew with a further base", "err", err)
+		p.log.Warn("history begins anew with a further base", "err", errors.Join(err, g.end()))
 		return
 	}
 	p.live = g
@@ -280,8 +305,9 @@ func (p *past) brokenBy(err error) {
 	if p.live == nil {
 		return
 	}
+	ended := p.live.end() // if it cannot be remembered, the gap is found again
 	p.live, p.why, p.retryAt = nil, err.Error(), time.Now().Add(baseRetry)
-	p.log.Warn("history interrupted", "err", err)
+	p.log.Warn("history interrupted", "err", errors.Join(err, ended))
 	p.n.events.Set(event.HistoryBroken, p.about(), p.info.Source, err)
 }
 

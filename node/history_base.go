@@ -22,6 +22,9 @@ const (
 	baseRetry = time.Minute
 	// keepEvery is how often histories are looked at.
 	keepEvery = time.Second
+	// maxHalves is how often a base is given up because a file is half sent; beyond, its
+	// date is taken for the file's own, which no mirror corrects.
+	maxHalves = 30
 )
 
 // errNoBase: the replica is no past moment of its source now.
@@ -62,7 +65,7 @@ func (p *past) makeBase(ctx context.Context, r *replica) error {
 	}
 	began := time.Now()
 	state, paths := basePaths(g.base(), &r.info)
-	pos, err := r.app.Clone(ctx, applier.CloneConfig{StateDir: state, Paths: paths, Log: p.log,
+	pos, err := r.app.Clone(ctx, applier.CloneConfig{StateDir: state, Paths: paths, Log: p.log, Finished: p.halves < maxHalves,
 		Want: func(pos applier.Position) error {
 			if !pos.Usable() || pos.Run != 0 {
 				return errNoBase
@@ -70,7 +73,12 @@ func (p *past) makeBase(ctx context.Context, r *replica) error {
 			return nil
 		},
 		Progress: func(uint64, int64) error { return p.room(1) }})
+	if errors.Is(err, applier.ErrUnfinished) {
+		p.halves++
+		err = errNoBase
+	}
 	if err == nil {
+		p.halves = 0
 		err = p.beginLog(g, pos)
 	}
 	if err != nil {

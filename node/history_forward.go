@@ -20,7 +20,9 @@ type forward struct {
 	state  string
 	roots  []applier.Root
 	to     history.Moment
+	mirror fileop.Seq // mirror records of the last epoch up to here; history.All: what is there
 	tune   func(*applier.Config)
+	noSync bool                   // the caller makes the copy durable, or throws it away
 	tell   func(applier.Position) // now and then; nil: nobody listens
 	copied *past
 }
@@ -36,7 +38,7 @@ func (f *forward) run(ctx context.Context, from fileop.Epoch) (pos applier.Posit
 	}
 	for i, e := range epochs {
 		last := e.Epoch == f.to.Epoch
-		end := history.End{Epoch: e.Epoch, Applied: f.to.Op, Mirror: history.All}
+		end := history.End{Epoch: e.Epoch, Applied: f.to.Op, Mirror: f.mirror}
 		switch {
 		case last:
 		case e.End == nil:
@@ -55,7 +57,7 @@ func (f *forward) run(ctx context.Context, from fileop.Epoch) (pos applier.Posit
 func (f *forward) epoch(ctx context.Context, e history.Epoch, first bool, end history.End) (pos applier.Position, err error) {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cfg := applier.Config{Past: true, StateDir: f.state, Epoch: e.Epoch, Roots: f.roots, OnEvent: func(ev applier.Event) {
+	cfg := applier.Config{Past: true, NoSync: f.noSync, StateDir: f.state, Epoch: e.Epoch, Roots: f.roots, OnEvent: func(ev applier.Event) {
 		switch ev.Kind {
 		case applier.EventCured, applier.EventOrphans, applier.EventMovedAside, applier.EventNotPermitted, applier.EventRemirror:
 			return

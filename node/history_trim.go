@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"understudy/applier"
 	"understudy/event"
 	"understudy/fileop"
@@ -121,7 +123,7 @@ func (p *past) advance(ctx context.Context, g *generation, segs []history.Segmen
 func (p *past) settle(ctx context.Context, g *generation) error {
 	to := g.log.Start()
 	state, roots := g.baseRoots(g.meta.Base)
-	f := forward{g: g, state: state, roots: roots, to: history.Moment{Epoch: to.Epoch, Op: to.Op}, copied: p, tune: bulk}
+	f := forward{g: g, state: state, roots: roots, to: history.Moment{Epoch: to.Epoch, Op: to.Op}, mirror: history.All, copied: p, tune: bulk}
 	if _, err := f.run(ctx, to.Epoch); err != nil {
 		return err
 	}
@@ -133,6 +135,8 @@ func (p *past) settle(ctx context.Context, g *generation) error {
 
 // moved remembers where the base stands, or is being brought to.
 func (g *generation) moved(to history.Start, base int, moving bool) error {
+	g.storing.Lock()
+	defer g.storing.Unlock()
 	g.meta.Start, g.meta.Base, g.meta.Moving = to, base, moving
 	if err := g.store(); err != nil {
 		return err
@@ -162,13 +166,21 @@ func (p *past) advanceCopy(ctx context.Context, g *generation, to history.Start)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
+	written, err := openToSync(dir)
+	defer written.close()
+	if err != nil {
+		return err
+	}
 	state, paths := basePaths(dir, &g.meta.Info)
-	err := p.cloneBase(ctx, g, state, paths, func(uint64, int64) error { return p.room(2) })
+	err = p.cloneBase(ctx, g, state, paths, func(uint64, int64) error { return p.room(2) })
 	var pos applier.Position
 	if err == nil {
 		_, roots := g.baseRoots(next)
-		f := forward{g: g, state: state, roots: roots, to: history.Moment{Epoch: to.Epoch, Op: to.Op}, copied: p, tune: bulk}
+		f := forward{g: g, state: state, roots: roots, to: history.Moment{Epoch: to.Epoch, Op: to.Op}, mirror: history.All, noSync: true, copied: p}
 		pos, err = f.run(ctx, g.log.Start().Epoch)
+	}
+	if err == nil {
+		err = written.sync()
 	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
@@ -181,7 +193,8 @@ func (p *past) advanceCopy(ctx context.Context, g *generation, to history.Start)
 	return errors.Join(g.drop(g.log.Segments()), os.RemoveAll(old))
 }
 
-// cloneBase copies the base of a generation. The caller holds the right to work with it.
+// cloneBase copies the base of a generation, not durably. The caller holds the right to work
+// with it.
 func (p *past) cloneBase(ctx context.Context, g *generation, state string, paths map[uint32]string, progress func(uint64, int64) error) (err error) {
 	if g.meta.Moving {
 		if err := p.settle(ctx, g); err != nil {
@@ -200,10 +213,52 @@ func (p *past) cloneBase(ctx context.Context, g *generation, state string, paths
 			return fmt.Errorf("open base of the history: %w", err)
 		}
 	}
-	if _, err := app.Clone(ctx, applier.CloneConfig{StateDir: state, Paths: paths, Progress: progress, Log: p.log}); err != nil {
+	if _, err := app.Clone(ctx, applier.CloneConfig{StateDir: state, Paths: paths, Progress: progress, Log: p.log, NoSync: true}); err != nil {
 		return fmt.Errorf("copy base of the history: %w", err)
 	}
 	return nil
+}
+
+// toSync are the file systems of directories, held open while they are written to: an error
+// of the disk that happens meanwhile is told at sync.
+type toSync map[uint64]int // by device
+
+func openToSync(dirs ...string) (toSync, error) {
+	s := toSync{}
+	for _, dir := range dirs {
+		err := os.MkdirAll(dir, 0o700)
+		if err != nil {
+			return s, fmt.Errorf("sync %s: %w", dir, err)
+		}
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return s, fmt.Errorf("sync %s: %w", dir, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		if _, twice := s[st.Dev]; err != nil || twice {
+			unix.Close(fd)
+			continue
+		}
+		s[st.Dev] = fd
+	}
+	return s, nil
+}
+
+// sync makes durable what was written.
+func (s toSync) sync() error {
+	for _, fd := range s {
+		if err := unix.Syncfs(fd); err != nil {
+			return fmt.Errorf("sync file system: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s toSync) close() {
+	for _, fd := range s {
+		unix.Close(fd)
+	}
 }
 
 // drop forgets the segments that hold nothing behind the base.

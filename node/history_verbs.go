@@ -25,7 +25,7 @@ func checkLabel(label string) error {
 }
 
 // mark puts a label behind everything captured so far.
-func (n *Node) mark(_ context.Context, req control.MarkRequest) (any, error) {
+func (n *Node) mark(ctx context.Context, req control.MarkRequest) (any, error) {
 	c, err := n.connection(req.ID)
 	if err != nil {
 		return nil, err
@@ -37,7 +37,32 @@ func (n *Node) mark(_ context.Context, req control.MarkRequest) (any, error) {
 	if s == nil || c.replicationOff() {
 		return nil, control.Errorf(control.NotReady, "it begins when the target is reached and replication runs", "connection %d has no session now", req.ID)
 	}
-	return s.mark(req.Label)
+	if s.exact() {
+		return s.mark(req.Label)
+	}
+	m, err := s.hintedMark(ctx, req.Label)
+	if err != nil {
+		return nil, control.Errorf(control.NotReady, "again, when the target is reached and no mirror is under way", "mark not set: %v", s.c.whyNot(err))
+	}
+	return m, nil
+}
+
+// hintedMark puts a label where changes have no place in an order: behind everything that was
+// changed before the call and is applied now, and not into the middle of what is sent.
+func (s *session) hintedMark(ctx context.Context, label string) (m control.Mark, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxCatchUp, errFarBehind)
+	defer cancel()
+	err = s.caughtUp(ctx)
+	if err == nil {
+		err = s.c.await(ctx, func() bool { return s.c.current() != s || !s.orders.busy() })
+	}
+	if err == nil {
+		err = s.mirror.Between(ctx, func() error {
+			m, err = s.mark(label)
+			return err
+		})
+	}
+	return m, err
 }
 
 // mark puts a label into the queue; it is applied with what was captured before.

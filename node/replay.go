@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,6 +210,11 @@ func (r *replay) run(ctx context.Context, req *control.ReplayRequest) (err error
 			return err
 		}
 	}
+	written, err := openToSync(slices.Collect(maps.Values(r.paths))...)
+	defer written.close()
+	if err != nil {
+		return err
+	}
 	state := filepath.Join(r.p.dir, "replay-"+strconv.Itoa(r.rep.ID))
 	if err := os.RemoveAll(state); err != nil {
 		return fmt.Errorf("replay: %w", err)
@@ -221,8 +227,12 @@ func (r *replay) run(ctx context.Context, req *control.ReplayRequest) (err error
 	if err != nil {
 		return err
 	}
+	mirrored, err := r.g.log.Mirrored(r.to)
+	if err != nil {
+		return err
+	}
 	r.note(func(rep *control.Replay) { rep.State = "applying" })
-	f := forward{g: r.g, state: state, to: r.to, copied: r.p, tune: bulk, tell: func(pos applier.Position) {
+	f := forward{g: r.g, state: state, to: r.to, mirror: mirrored, noSync: true, copied: r.p, tell: func(pos applier.Position) {
 		r.note(func(rep *control.Replay) { rep.Applied = uint64(pos.Applied) })
 	}}
 	for _, root := range r.g.meta.Info.Roots {
@@ -236,7 +246,7 @@ func (r *replay) run(ctx context.Context, req *control.ReplayRequest) (err error
 		return fmt.Errorf("%w: operation %d was reached, whole: %t, instead of %d", history.ErrNoMoment, pos.Applied, pos.Usable(), r.to.Op)
 	}
 	r.note(func(rep *control.Replay) { rep.Applied = uint64(pos.Applied) })
-	return nil
+	return written.sync()
 }
 
 // replayPaths: one root is the directory itself; of several each goes below it, by its

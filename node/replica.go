@@ -84,7 +84,7 @@ func (n *Node) openReplica(ctx context.Context, info joinInfo, held int64) (*rep
 		return nil, control.Errorf(control.Refused, "", "replica: %v", err)
 	}
 	pos := r.app.Position()
-	r.past.begin(&info, r.app.NeedsRecovery() && r.app.Rebooted())
+	r.past.begin(&info, pos.MirrorApplied, r.app.NeedsRecovery(), r.app.NeedsRecovery() && r.app.Rebooted())
 	r.recv, err = n.srv.OpenReceiver(ctx, stream.ReceiverConfig{Source: info.Source, Connection: info.Connection, Epoch: info.Epoch,
 		MaxBytes: n.conf().QueueLimit, MirrorWindow: n.conf().MirrorWindow, MirrorDone: pos.MirrorApplied, Log: r.log,
 		Applied: stream.Position{Frame: pos.Frame, Seq: pos.FrameLast, Chain: pos.Chain}})
