@@ -26,7 +26,7 @@ type dialer struct {
 	node   string // name of the home node, if a key file tells it
 	logins map[string]control.Login
 	known  access.Known
-	trust  access.Fingerprint                    // of --trust; zero: none given
+	trust  access.Fingerprint                                         // of --trust; zero: none given
 	ask    func(ctx context.Context, question string) (string, error) // of a person, a password: it is not shown
 	line   func(ctx context.Context, question string) (string, error) // of a person, anything else
 
