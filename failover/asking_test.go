@@ -2,166 +2,17 @@ package failover
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// scripted is a network of a test: what happens to requests is said by address.
-type scripted struct {
-	mu      sync.Mutex
-	send    map[string]func() error // nil error: it is answered, unless dead
-	dead    map[string]bool
-	stall   time.Duration // the machine stalls so long before it looks for answers
-	witness bool          // one answers
-	down    bool          // no card has a carrier
-}
-
-func (n *scripted) NICs() ([]NIC, error) {
-	_, up, _ := n.Carrier(netip.Addr{})
-	return []NIC{{Number: 1, Name: "wire", MAC: "02:00:00:00:00:02", Up: up, Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.2/24")}}}, nil
-}
-func (n *scripted) Carrier(netip.Addr) (string, bool, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return "wire", !n.down, nil
-}
-func (n *scripted) Probe(context.Context, string, netip.Addr) (string, bool, error) {
-	return "", false, nil
-}
-func (n *scripted) Add(string, netip.Prefix) error              { return nil }
-func (n *scripted) Remove(string, netip.Prefix) error           { return nil }
-func (n *scripted) Announce(string, netip.Addr) (string, error) { return "", nil }
-func (n *scripted) Ping(context.Context, netip.Addr) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.witness
-}
-func (n *scripted) Prober(a Address) (Prober, error) {
-	return &asker{n: n, ip: a.IP().String(), answers: make(chan struct{}, 1)}, nil
-}
-
-func (n *scripted) but(change func()) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	change()
-}
-
-func (n *scripted) set(ip string, dead bool, send func() error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.dead[ip], n.send[ip] = dead, send
-}
-
-type asker struct {
-	n       *scripted
-	ip      string
-	answers chan struct{}
-}
-
-func (p *asker) Send() error {
-	p.n.mu.Lock()
-	defer p.n.mu.Unlock()
-	if f := p.n.send[p.ip]; f != nil {
-		if err := f(); err != nil {
-			return unable(err)
-		}
-	}
-	if !p.n.dead[p.ip] {
-		notify(p.answers)
-	}
-	return nil
-}
-
-func (p *asker) Answers() <-chan struct{} {
-	p.n.mu.Lock()
-	stall := p.n.stall
-	p.n.mu.Unlock()
-	time.Sleep(stall)
-	return p.answers
-}
-
-func (p *asker) Close() {}
-
-// told is a node of a test: it keeps what it is told.
-type told struct {
-	plainKeys
-	mu     sync.Mutex
-	alerts map[Kind]string
-}
-
-func (h *told) Name() string                                                { return "jersey" }
-func (h *told) Usable(string) error                                         { return nil }
-func (h *told) Seal(context.Context, string, bool) (json.RawMessage, error) { return nil, nil }
-func (h *told) Unseal(string)                                               {}
-func (h *told) Tell(Kind, string, ...any)                                   {}
-func (h *told) Alert(k Kind, _ string, args ...any) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.alerts[k] = fmt.Sprint(args...)
-}
-func (h *told) Cured(_ string, kinds ...Kind) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	maps.DeleteFunc(h.alerts, func(k Kind, _ string) bool { return slices.Contains(kinds, k) })
-}
-func (h *told) alert(k Kind) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.alerts[k]
-}
-
-// watching runs f beside a monitor of addresses that is at work, in a bubble in which time
-// passes at once.
-func watching(t *testing.T, change func(*Monitor), f func(t *testing.T, s *sentry, n *scripted, h *told), ips ...string) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		n := &scripted{send: map[string]func() error{}, dead: map[string]bool{}}
-		h := &told{alerts: map[Kind]string{}}
-		mon := Monitor{Source: "indy", Automatic: true}
-		for _, ip := range ips {
-			mon.Addresses = append(mon.Addresses, Address{Address: ip, Watch: true, Take: true, IntervalMS: 1000, Missed: 4})
-		}
-		if change != nil {
-			change(&mon)
-		}
-		mon.Complete()
-		m := &Manager{dir: t.TempDir(), host: h, net: n, sentries: map[string]*sentry{}}
-		s := m.newSentry(record{Version: recordVersion, Monitor: mon, Started: true})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		m.sentries["indy"] = s
-		go func() {
-			defer close(done)
-			for ctx.Err() == nil && !takingOver(s) {
-				s.watch(ctx)
-				for ctx.Err() == nil && !s.current().Started {
-					time.Sleep(100 * time.Millisecond)
-				}
-			}
-		}()
-		defer func() { cancel(); <-done }()
-		time.Sleep(2 * time.Second)
-		if st := s.status(); st.State != "online" {
-			t.Fatalf("at first: %s: %s", st.State, st.Line)
-		}
-		f(t, s, n, h)
-	})
-}
-
-// takingOver reports whether the takeover began.
-func takingOver(s *sentry) bool { return s.current().Phase == FailingOver }
 
 // TestWatchGoesOnAfterAStall: an answer that comes while this machine stalls, and lies there
 // beside the next request's time, ends nothing: requests go on, and the source's death is
@@ -347,4 +198,47 @@ func (s *sentry) anew(t *testing.T) {
 	must(s.m.Stop("indy"))
 	time.Sleep(time.Second)
 	must(s.m.Start("indy"))
+}
+
+// TestWhatARivalHadIsAddedOnceItIsGone: after a restart of the target somebody answers for an
+// address that it stands in for. It is left to that machine, and told; when that is gone
+// it is added.
+func TestWhatARivalHadIsAddedOnceItIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &scripted{rivals: []string{"192.0.2.1"}}
+		h := &told{alerts: map[Kind]string{}}
+		m := &Manager{dir: t.TempDir(), host: h, net: n}
+		s := m.newSentry(record{Version: recordVersion, Monitor: Monitor{Source: "indy"}, Phase: FailedOver,
+			Taken: []Taken{{Prefix: netip.MustParsePrefix("192.0.2.1/24"), NIC: "wire", Ours: true}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.hold(ctx) }()
+		defer func() { cancel(); <-done }()
+		here := func() (is bool) {
+			n.but(func() { is = slices.Contains(n.here, netip.MustParsePrefix("192.0.2.1/24")) })
+			return is
+		}
+		time.Sleep(time.Minute)
+		if here() || h.alert(Contested) == "" {
+			t.Errorf("added: %v, alerts %v", here(), h.alerts)
+		}
+		n.but(func() { n.rivals = nil })
+		time.Sleep(time.Minute)
+		if !here() || h.alert(Contested) != "" {
+			t.Errorf("added: %v, alerts %v", here(), h.alerts)
+		}
+	})
+}
+
+// TestLeaseLeavesOutWhatIsNotTaken: an address that a living source keeps is none that it has
+// to give up.
+func TestLeaseLeavesOutWhatIsNotTaken(t *testing.T) {
+	mon := Monitor{Source: "indy", Addresses: []Address{{Address: "192.0.2.1", Watch: true, Take: true}, {Address: "192.0.2.5", Watch: true, Take: true}}}
+	mon.Complete()
+	m := &Manager{host: &told{}}
+	r := record{Monitor: mon, Phase: FailedOver, Skip: []string{"192.0.2.5"}}
+	l := &lessor{s: m.newSentry(r)}
+	if got := l.lease(&r); !got.Taken || len(got.Addresses) != 1 || got.Addresses[0].IP != netip.MustParseAddr("192.0.2.1") {
+		t.Errorf("%+v", got)
+	}
 }

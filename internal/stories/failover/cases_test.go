@@ -57,6 +57,7 @@ func TestFailoverCases(t *testing.T) {
 		{"T7 addresses stay", (*stage).caseKeep}, {"T8 restarted while failed over", (*stage).caseRestart},
 		{"T9 unwatched and taken over", (*stage).caseUnwatched}, {"T10 neighbours learn the new place", (*stage).caseNeighbours},
 		{"an address that answers stops the takeover", (*stage).caseConflict}, {"a fence that does not hold stops it", (*stage).caseFence},
+		{"two sources at once", (*stage).caseTwo},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := s.addresses(hostTarget)
@@ -318,6 +319,31 @@ func (s *stage) caseFence(string, string) {
 	if !s.has(hostTarget, s.source4()) {
 		s.t.Error("not taken over")
 	}
+}
+
+// caseTwo: a target stands in for two sources at once, and gives one of them back (F18).
+func (s *stage) caseTwo(string, string) {
+	other := s.b.Addr(hostClient)
+	ohio := control.MonitorRequest{Source: "ohio"}
+	state := func() (st control.MonitorStatus) { s.target.Ask("monitor.get", ohio, &st); return st }
+	s.monitor(nil, s.fast(s.source4()))
+	s.target.Ask("monitor.save", control.MonitorConfig{Source: "ohio", Automatic: true, Addresses: []control.MonitorAddress{s.fast(other)}}, nil)
+	s.target.Ask("monitor.start", ohio, nil)
+	s.watching()
+	waitFor(s.t, "the other source to be watched", func() bool { st := state(); return len(st.Watched) == 1 && st.Watched[0].Heard })
+	s.b.Die(hostSource)
+	s.b.Die(hostClient)
+	s.await("failed over")
+	waitFor(s.t, "the other takeover", func() bool { return state().State == "failed over" })
+	if !s.has(hostTarget, s.source4()) || !s.has(hostTarget, other) {
+		s.t.Errorf("taken over: %v", s.addresses(hostTarget))
+	}
+	s.target.Ask("failback", control.FailbackRequest{Source: "ohio", Stop: true}, nil)
+	if !s.has(hostTarget, s.source4()) || s.has(hostTarget, other) || s.sees().State != "failed over" {
+		s.t.Errorf("one was given back, and the target has %v", s.addresses(hostTarget))
+	}
+	s.target.Ask("monitor.delete", ohio, nil)
+	s.b.Revive(hostClient)
 }
 
 // TestTakeoverGoesOnAtEveryStep: the target is killed before and after each step of a
