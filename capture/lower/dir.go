@@ -140,7 +140,7 @@ func (d *Dir) openEntry(name string) (fileop.Entry, *File, error) {
 		err = d.t.complete(fd, &e)
 		return e, nil, err
 	}
-	rfd, err := reopen(fd, unix.O_RDONLY|unix.O_NONBLOCK)
+	rfd, err := d.t.again(fd, &e)
 	if err != nil {
 		return e, nil, goneIf(err)
 	}

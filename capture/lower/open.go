@@ -110,6 +110,16 @@ func (t *Tree) open(e fileop.Entry, flags int) (int, error) {
 	return fd2, nil
 }
 
+// again opens for reading the regular file that an O_PATH descriptor holds. By its handle that
+// takes half the time of the way through /proc.
+func (t *Tree) again(fd int, e *fileop.Entry) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK
+	if h, ok := refHandle(e.Ref); ok {
+		return openByHandle(t.root, h, flags)
+	}
+	return reopen(fd, flags)
+}
+
 // unlinked closes fd and says gone if its object has no name left: a handle finds
 // such an object as long as somebody holds it open.
 func unlinked(fd int) error {
