@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -59,25 +58,7 @@ func TestKilledRestorationsOverwriteNothingNewer(t *testing.T) {
 	p.replicated()
 	rng := rand.New(rand.NewPCG(5, 6))
 	for round := range rounds(8, 100) {
-		entries, err := os.ReadDir(p.Dir)
-		must(t, err)
-		for _, e := range entries {
-			must(t, os.RemoveAll(filepath.Join(p.Dir, e.Name())))
-		}
-		want := map[string]string{}
-		for i := range files {
-			path := filepath.Join(p.Dir, "file-"+strconv.Itoa(i))
-			want[path] = "replica"
-			at := time.Now().Add(-2 * time.Hour)
-			switch rng.IntN(3) {
-			case 0:
-				continue // it is lost
-			case 1:
-				want[path], at = "source!", time.Now().Add(-time.Minute)
-			}
-			must(t, os.WriteFile(path, []byte("source!"+fmt.Sprint(round)), 0o644))
-			must(t, os.Chtimes(path, at, at))
-		}
+		want := p.laid(files, false, rng)
 		id := p.restore(control.RestoreRequest{Checksum: round%2 == 0})
 		time.Sleep(time.Duration(rng.IntN(80)) * time.Millisecond) // the kill comes at any moment
 		if round%2 == 0 {

@@ -59,7 +59,7 @@ const stepFiles = 40
 func (p *pair) killedAt(step failpoint.Point, sender, blank bool, hits int, rng *rand.Rand) {
 	p.T.Helper()
 	_ = p.Source.Try("repset.delete", control.NameRequest{Name: "tree"}, nil) // it may not have come home yet
-	want := p.laid(blank, rng)
+	want := p.laid(stepFiles, blank, rng)
 	m := p.Source
 	if sender {
 		m = p.Target
@@ -125,7 +125,7 @@ func (p *pair) died(m *stories.Machine, at string) {
 
 // laid prepares the source: blank, or with files of which some are lost, some older and some
 // newer than the replica's. It returns what the files are to hold afterwards.
-func (p *pair) laid(blank bool, rng *rand.Rand) map[string]string {
+func (p *pair) laid(files int, blank bool, rng *rand.Rand) map[string]string {
 	p.T.Helper()
 	entries, err := os.ReadDir(p.Dir)
 	must(p.T, err)
@@ -133,7 +133,7 @@ func (p *pair) laid(blank bool, rng *rand.Rand) map[string]string {
 		must(p.T, os.RemoveAll(filepath.Join(p.Dir, e.Name())))
 	}
 	want := map[string]string{}
-	for i := range stepFiles {
+	for i := range files {
 		path := filepath.Join(p.Dir, "file-"+strconv.Itoa(i))
 		want[path] = "replica"
 		at := time.Now().Add(-2 * time.Hour)
