@@ -128,6 +128,48 @@ func (c *catalog) get(k key) *object {
 	return o
 }
 
+// warm reads the objects of a directory at once, so that none takes a transaction of its own.
+func (c *catalog) warm(tree uint32, ids map[string]fileop.ObjID) {
+	if len(ids) > cacheObjects {
+		return
+	}
+	c.fail(c.view(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketObjects)
+		var at []byte
+		for _, id := range ids {
+			k := key{tree, id}
+			if c.held(k) {
+				continue
+			}
+			at = appendKey(at[:0], tree, id)
+			v, err := opened(at, b.Get(at))
+			if err != nil {
+				return err
+			}
+			if v == nil {
+				continue
+			}
+			o, err := decodeObject(k, v)
+			if err != nil {
+				return err
+			}
+			c.remember(o)
+		}
+		return nil
+	}))
+}
+
+// held reports whether the database need not, or must not, be asked for an object: it has been,
+// or has an older one than the layers before it.
+func (c *catalog) held(k key) bool {
+	_, dirty := c.dirty.objects[k]
+	frozen := false
+	if c.frozen != nil {
+		_, frozen = c.frozen.objects[k]
+	}
+	return dirty || frozen || c.young[k] != nil || c.old[k] != nil
+}
+
 func (c *catalog) remember(o *object) {
 	if len(c.young) >= cacheObjects {
 		c.old, c.young = c.young, make(map[key]*object, cacheObjects)

@@ -133,6 +133,7 @@ func (a *Applier) list(q fileop.ListQuery) (fileop.ListReply, error) {
 		}
 	}
 	known := a.cat.children(t.Tree, q.Obj)
+	a.cat.warm(t.Tree, known)
 	var c *readings
 	if whole && q.Content {
 		c = newReadings()
