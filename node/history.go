@@ -250,6 +250,20 @@ func (g *generation) load() error {
 	return err
 }
 
+// missing is why nothing is kept although it should be; "" if that is not so.
+func (p *past) missing() string {
+	const most = 200 // bytes: it goes with every report
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.live != nil || !p.n.keeps(&p.info).on():
+		return ""
+	case p.why == "":
+		return "its base is not made yet"
+	}
+	return p.why[:min(len(p.why), most)]
+}
+
 // begin is told that a replica's epoch opens behind a mirror record: its history goes on, or
 // waits for a base. killed: the last stop was not clean, torn: it was a power cut.
 //

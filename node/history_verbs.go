@@ -37,6 +37,9 @@ func (n *Node) mark(ctx context.Context, req control.MarkRequest) (any, error) {
 	if s == nil || c.replicationOff() {
 		return nil, control.Errorf(control.NotReady, "it begins when the target is reached and replication runs", "connection %d has no session now", req.ID)
 	}
+	if err := s.pastKept(ctx); err != nil {
+		return nil, err
+	}
 	if s.exact() {
 		return s.mark(req.Label)
 	}
@@ -45,6 +48,28 @@ func (n *Node) mark(ctx context.Context, req control.MarkRequest) (any, error) {
 		return nil, control.Errorf(control.NotReady, "again, when the target is reached and no mirror is under way", "mark not set: %v", s.c.whyNot(err))
 	}
 	return m, nil
+}
+
+// baseWait bounds a wait for the begin of a history.
+const baseWait = 30 * time.Second
+
+// pastKept waits until the target keeps what it applies, if it is to: a mark before that
+// could not be found again.
+func (s *session) pastKept(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, baseWait)
+	defer cancel()
+	var a ack
+	err := s.c.await(ctx, func() bool {
+		a = s.lastAck()
+		return s.c.current() != s || a.Session != "" && a.NoPast == ""
+	})
+	switch {
+	case err == nil:
+		return nil
+	case a.Session == "":
+		return control.Errorf(control.NotReady, "again, when the target is reached", "mark not set: %v", s.c.whyNot(err))
+	}
+	return control.Errorf(control.NotReady, "see: history, on "+s.c.cfg.Target, "mark not set: no history is kept on %s yet: %s", s.c.cfg.Target, a.NoPast)
 }
 
 // hintedMark puts a label where changes have no place in an order: behind everything that was
@@ -76,22 +101,46 @@ func (s *session) mark(label string) (control.Mark, error) {
 // findPast finds one history by its source and set, or by its connection.
 func (n *Node) findPast(source, set, connection string) (*past, error) {
 	var found []*past
+	none := control.Errorf(control.NotFound, "history is kept from the time on at which it is set: set History 72h; see: history", "no history is kept here of %s",
+		nameOfPast(source, set))
 	for _, p := range n.listPasts() {
 		p.mu.Lock()
 		info := p.info
 		kept := len(p.gens) > 0
 		p.mu.Unlock()
-		if (source == "" || strings.EqualFold(info.Source, source)) && (set == "" || strings.EqualFold(info.Set, set)) && (connection == "" || info.Connection == connection) && kept {
+		if !pastNamed(&info, source, set, connection) {
+			continue
+		}
+		if kept {
 			found = append(found, p)
+		} else if why := p.missing(); why != "" {
+			none = control.Errorf(control.NotReady, "see: history", "nothing is kept yet of %s: %s", nameOfPast(info.Source, info.Set), why)
 		}
 	}
 	switch len(found) {
 	case 0:
-		return nil, control.Errorf(control.NotFound, "history is kept from the time on at which it is set: set History 72h; see: history", "no history is kept here of set %q of %q", set, source)
+		return nil, none
 	case 1:
 		return found[0], nil
 	}
-	return nil, control.Errorf(control.BadRequest, "name source and connection", "there are %d histories of set %q", len(found), set)
+	return nil, control.Errorf(control.BadRequest, "name source and connection", "there are %d histories of %s", len(found), nameOfPast(source, set))
+}
+
+// pastNamed reports whether a history is one that is asked for; "" asks for any.
+func pastNamed(info *joinInfo, source, set, connection string) bool {
+	return (source == "" || strings.EqualFold(info.Source, source)) && (set == "" || strings.EqualFold(info.Set, set)) &&
+		(connection == "" || info.Connection == connection)
+}
+
+func nameOfPast(source, set string) string {
+	name := "any set"
+	if set != "" {
+		name = "set " + set
+	}
+	if source != "" {
+		name += " from " + source
+	}
+	return name
 }
 
 func (n *Node) listPasts() (out []*past) {

@@ -90,7 +90,8 @@ type ack struct {
 	State         string       `json:"state"`
 	Broken        string       `json:"broken,omitempty"` // the stream cannot go on; a new epoch is needed
 	Err           string       `json:"err,omitempty"`
-	Alert         event.ID     `json:"alert,omitempty"` // what holds up the applier; 0: nothing
+	Alert         event.ID     `json:"alert,omitempty"`   // what holds up the applier; 0: nothing
+	NoPast        string       `json:"no_past,omitempty"` // why nothing is kept of the history although it should be
 }
 
 // key names a replica on the target.

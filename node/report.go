@@ -152,6 +152,7 @@ func (r *replica) ack() ack {
 	a := ack{Session: r.session, Epoch: r.info.Epoch, Applied: p.Applied, DurableFrame: d.Frame, DurableOp: d.FrameLast,
 		MirrorApplied: p.MirrorApplied, DurableMirror: d.MirrorApplied, MirrorLost: r.recv.Stats().MirrorLost, Usable: p.Usable(), Doubt: p.Doubt,
 		Remirror: p.Run == 0 && !p.Recovering && !r.app.NeedsRecovery() && (p.Remirror || !p.Mirrored)}
+	a.NoPast = r.past.missing()
 	st, whenPaused := r.app.Stats(), r.pausedWord()
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -52,11 +52,16 @@ func (in *Interp) keptAt(ctx context.Context, c *syntax.Call) (m Client, source,
 		return nil, "", "", err
 	}
 	if _, isNumber := plain(s).Int(); given && isNumber && !named {
-		list, err := in.cons(ctx, c)
+		home, err := in.current(ctx)
 		if err != nil {
 			return nil, "", "", err
 		}
-		home, err := in.current(ctx)
+		list, err := in.cons(ctx, c)
+		if e := new(Error); errors.As(err, &e) && e.Code == syntax.NoCon {
+			if only := in.onlyHistory(ctx, home); only != nil {
+				return home, only.Source, only.Set, nil
+			}
+		}
 		if err != nil {
 			return nil, "", "", err
 		}
@@ -69,6 +74,16 @@ func (in *Interp) keptAt(ctx context.Context, c *syntax.Call) (m Client, source,
 		m, err = in.onTarget(ctx)
 	}
 	return m, "", s, err
+}
+
+// onlyHistory is the one that a machine keeps; nil if there is not just one. On a target
+// the source's numbers mean nothing.
+func (in *Interp) onlyHistory(ctx context.Context, m Client) *control.History {
+	var list control.HistoryList
+	if err := in.askOn(ctx, m, "history", control.HistoryRequest{}, &list); err != nil || len(list.Histories) != 1 {
+		return nil
+	}
+	return &list.Histories[0]
 }
 
 func (in *Interp) history(ctx context.Context, c *syntax.Call) (answer, error) {

@@ -60,7 +60,7 @@ var Commands = []Command{
 	{Name: "HELP", Forms: []string{"HELP {<topic:command>}"}, Aliases: []string{"?"}, Help: "list commands, or explain one", Example: "help repset save"},
 	{Name: "HISTORY", Forms: []string{"HISTORY [<con>] [FROM <from:machine>]"}, Level: control.Monitor,
 		Help: "which past moments of its replicas a target can rebuild, and the marks", Returns: "how many histories",
-		Note: "A number means a connection of the source. The name of a set means the replica on the machine named with FROM, else on the current target: so it works without the source. Times are the source's, shown in this machine's time zone. The setting History of the target says how much is kept.", Example: "history payroll from orion"},
+		Note: "A number means a connection of the source; a target that keeps just one history takes it for that. The name of a set means the replica on the machine named with FROM, else on the current target: so it works without the source. Times are the source's, shown in this machine's time zone. The setting History of the target says how much is kept.", Example: "history payroll from orion"},
 	{Name: "HISTORY CLEAR", Forms: []string{"HISTORY CLEAR <con> [FROM <from:machine>]"}, Level: control.Admin,
 		Help: "delete what is kept of a replica's past", Note: "While the setting History is on, it begins anew by itself.", Example: "history clear $con"},
 	{Name: "LIMIT BANDWIDTH", Forms: []string{"LIMIT BANDWIDTH <bytes:num> , <seconds:num> TO <target:machine>"}, Level: control.Admin,
