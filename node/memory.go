@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"math"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -36,6 +37,24 @@ func (r *resting) look(allocs, held uint64) bool {
 	}
 	r.quiet++
 	return (r.quiet == 1 || r.quiet == restAgain) && held > r.kept+restWorth
+}
+
+// softMemory is what the collector keeps the process below where it can: the target of 32
+// connections took 1.1 GiB at the most, two thirds of it garbage.
+const softMemory = 512 << 20
+
+// limitMemory has the collector run more often near softMemory, and leaves it at least half as
+// much as there is live: else it would do little else. An operator's GOMEMLIMIT counts instead.
+func limitMemory(ctx context.Context) {
+	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
+		return
+	}
+	defer debug.SetMemoryLimit(math.MaxInt64)
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	atEach(ctx, time.Second, func() {
+		metrics.Read(live)
+		debug.SetMemoryLimit(max(softMemory, int64(live[0].Value.Uint64()/2*3)))
+	})
 }
 
 // restMemory gives memory back to the system when the node has nothing to do. The

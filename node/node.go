@@ -241,6 +241,7 @@ func (n *Node) start() (stops []func(), err error) {
 	add(n.serveControl())
 	n.wait.Go(func() { n.watchAccess(n.ctx) })
 	n.wait.Go(func() { n.restMemory(n.ctx) })
+	n.wait.Go(func() { limitMemory(n.ctx) })
 	n.wait.Go(func() { n.keepPresence(n.ctx) })
 	n.logStatsFromStart()
 	n.resumeTrials()
