@@ -21,9 +21,13 @@ import (
 
 // Limits of the embedded server; research/jetstream.md has the measurements.
 const (
-	maxPayload   = 2 << 20   // twice the largest frame
-	maxPending   = 256 << 20 // must exceed every pull request and window
-	syncInterval = time.Second
+	maxPayload = 2 << 20   // twice the largest frame
+	maxPending = 256 << 20 // must exceed every pull request and window
+	// syncInterval is how often each queue is synced (strict: at every frame). No promise
+	// hangs on it: after a power cut the source begins a new epoch, and what the target's
+	// queue lost is sent again. Once a second, the queues of 32 connections on one disk
+	// waited for each other's commits: 30 of 67 MB/s of one connection, against 50 of 59.
+	syncInterval = 10 * time.Second
 	startTimeout = 20 * time.Second // a large store is scanned at start
 
 	// minFreeMax and minFreePart bound the free space under which queues stop growing:
