@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// pullBytes bounds what one pull may put under way. Pulls by number of messages
-	// overrun the server's pending limit and lose the connection.
+	// pullBytes bounds what one pull may put under way, pullFrames what may wait to be
+	// read: frames have at most 1 MiB. Pulls by number alone overrun the server's pending
+	// limit and lose the connection; for pulls by bytes alone the library keeps a channel of
+	// a million places, 8 MB for each reader.
 	pullBytes     = 8 << 20
+	pullFrames    = 32
 	pullExpiry    = 30 * time.Second
 	pullHeartbeat = 5 * time.Second
 	// clusterHeartbeat finds within some seconds that the server of a cluster is gone that
@@ -49,7 +52,7 @@ func (st *store) read(ctx context.Context, pos Position) (*reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read queue %s: %w", st.name, storeError(err))
 	}
-	r.it, err = c.Messages(jetstream.PullMaxBytes(pullBytes), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(beat))
+	r.it, err = c.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullFrames, pullBytes), jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(beat))
 	if err != nil {
 		return nil, fmt.Errorf("read queue %s: %w", st.name, storeError(err))
 	}
