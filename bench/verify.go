@@ -159,7 +159,7 @@ func blocksRow(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// scatter changes blocks of a file, each in a chunk of its own, and its date.
+// scatter changes blocks of a file and its date.
 func scatter(path string, size int64, seed uint64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -173,7 +173,7 @@ func scatter(path string, size int64, seed uint64) error {
 		for at := range block {
 			block[at] = byte(rng.Uint32())
 		}
-		at := i*part + rng.Int64N(part/65536)*65536
+		at := (i*part + rng.Int64N(part-2*changedBytes)) &^ (changedBytes - 1) // whole blocks of the file system
 		if _, err := f.WriteAt(block, at); err != nil {
 			return fmt.Errorf("change a replica: %w", err)
 		}
