@@ -290,7 +290,7 @@ func TestShiftsWhileMirroring(t *testing.T) {
 		p.run(t, Options{})
 		p.lagging = true
 		n, shifts := 0, 0
-		p.m.cfg.Log = &hooked{p.wire, func() {
+		shift := func() {
 			if n++; n%3 == 0 && shifts < 6 {
 				shifts++
 				p.fallocate("f", []uint32{unix.FALLOC_FL_COLLAPSE_RANGE, unix.FALLOC_FL_INSERT_RANGE}[shifts%2], int64(shifts)*4096, 4096)
@@ -298,13 +298,50 @@ func TestShiftsWhileMirroring(t *testing.T) {
 					p.truncate("f", 2<<20)
 				}
 			}
-		}}
+		}
+		p.m.cfg.Log = &hooked{p.wire, shift}
+		p.m.cfg.Roots[0].Tree = hookedTree{p.tree, shift}
 		p.run(t, o)
 		p.equal(t)
 		if shifts < 4 {
 			t.Fatalf("%d shifts", shifts)
 		}
 	}
+}
+
+// hookedTree does something before each read of a file that holds no lock.
+type hookedTree struct {
+	Tree
+	f func()
+}
+
+func (h hookedTree) File(e fileop.Entry) (File, error) {
+	f, err := h.Tree.File(e)
+	if err != nil {
+		return nil, err
+	}
+	return &hookedFile{File: f, f: h.f}, nil
+}
+
+type hookedFile struct {
+	File
+	f      func()
+	locked bool
+}
+
+func (h *hookedFile) WithLock(fn func() error) error {
+	return h.File.WithLock(func() error {
+		h.locked = true
+		defer func() { h.locked = false }()
+		return fn()
+	})
+}
+
+func (h *hookedFile) ReadAt(b []byte, off int64) (int, error) {
+	if !h.locked {
+		h.f()
+	}
+	return h.File.ReadAt(b, off)
 }
 
 // hooked does something before each credit.
