@@ -284,10 +284,16 @@ func TestShiftsWhileMirroring(t *testing.T) {
 	for _, o := range []Options{{Mode: Full}, {Mode: Diff, Checksum: true, ChecksumAll: true}} {
 		p := newPair(t, nil, true)
 		p.create("f")
-		for i := range 256 {
-			p.write("f", int64(i)*16<<10, bytes.Repeat([]byte{byte(i)}, 16<<10))
+		p.write("f", 0, bytes.Repeat([]byte("z"), 4<<20))
+		for at := int64(DefaultBlockSize); at < 4<<20; at += 2 * DefaultBlockSize {
+			p.write("f", at, []byte("of the target alone"))
 		}
 		p.run(t, Options{})
+		sinks := p.sinks
+		p.sinks = nil // every second block is equal on both sides, and what follows it is not
+		p.write("f", 0, bytes.Repeat([]byte("z"), 4<<20))
+		p.anew()
+		p.sinks = sinks
 		p.lagging = true
 		n, shifts := 0, 0
 		shift := func() {
