@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"understudy/control"
@@ -318,7 +319,7 @@ func TestBadInputOfOpen(t *testing.T) {
 			if tree, err := sametree.Snapshot(p.base + "/indy"); err == nil {
 				before = *tree
 			}
-			goroutines := runtime.NumGoroutine()
+			others := goleak.IgnoreCurrent()
 			n, err := Open(cfg, testLog(t))
 			if err == nil {
 				n.stop(nil)
@@ -330,7 +331,10 @@ func TestBadInputOfOpen(t *testing.T) {
 			after, err := sametree.Snapshot(p.base + "/indy")
 			must(t, err)
 			sametree.CheckTrees(t, &before, after, sametree.Options{})
-			waitFor(t, "goroutines to end", func() bool { return runtime.NumGoroutine() <= goroutines })
+			var left error
+			if !within(sleepWithin, func() bool { left = goleak.Find(others); return left == nil }) {
+				t.Errorf("goroutines that do not end: %v", left)
+			}
 		})
 	}
 	cfg := DefaultConfig() // what failed holds nothing
