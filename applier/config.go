@@ -66,7 +66,9 @@ type Config struct {
 	// Past: what the feed delivers was applied once, and what it does not deliver was lost
 	// for ever. Then an abort of mirror records counts only when its turn comes, and those
 	// before it that are there are applied: AbortMirror says which are not. A file whose
-	// content is still to come has the source's date, as no mirror will compare it.
+	// content is still to come has the source's date, as no mirror will compare it. And a
+	// mirror run goes on after an unclean stop: its records come again, so none may have been
+	// applied between the last clean stop and that one.
 	Past bool
 
 	// NoSync: nothing is made durable, nothing is written down for a restart, and

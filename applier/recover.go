@@ -23,7 +23,8 @@ const maxLostOps = 1 << 21
 // It puts every name back to what it was at Position (see rewind), so that the
 // operations after it can be applied again. Until the last of those that may have been
 // applied before is applied again, Position.Recovering holds. Mirror data that was under
-// way is lost: such a run will not make the target usable.
+// way is lost: such a run will not make the target usable. With Config.Past nothing is lost:
+// none was applied since Position, and what follows comes again.
 //
 // The records of a mirror and of a given up epoch are not read again; what they did to
 // names is undone by the intents, and a mirror does the rest. After a power cut, which may
@@ -68,7 +69,7 @@ func (a *Applier) Recover(ctx context.Context, frames iter.Seq2[fileop.Frame, er
 	a.log.Info("target names rewound", "seq", a.pos.Applied, "until", a.pos.Until,
 		"touched", len(rw.objs), "rescued", rw.rescuedCount, "recreated", rw.placeholders)
 	a.ghosts.close()
-	if a.pos.Run != 0 {
+	if a.pos.Run != 0 && !a.cfg.Past {
 		a.needRemirror("stopped while mirroring")
 	}
 	if rw.full {

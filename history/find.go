@@ -151,6 +151,12 @@ func (l *Log) Mirrored(m Moment) (fileop.Seq, error) {
 	return 0, fmt.Errorf("%w: operation %d", ErrNoMoment, m.Op)
 }
 
+// MirroredAt is what Mirrored is for an operation of segment no, also where the replica was no
+// past moment.
+func (l *Log) MirroredAt(no uint64, epoch fileop.Epoch, op fileop.Seq) (fileop.Seq, error) {
+	return l.mirroredIn(no, Moment{Epoch: epoch, Op: op})
+}
+
 // mirroredIn looks for the operation of a moment in one segment.
 func (l *Log) mirroredIn(no uint64, m Moment) (fileop.Seq, error) {
 	r := l.Lane(Epoch{Epoch: m.Epoch, First: no}, false, fileop.LaneQueue, m.Op-1, m.Op)

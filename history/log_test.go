@@ -212,6 +212,14 @@ func TestMirroredBefore(t *testing.T) {
 			t.Errorf("operation %d: mirror record %d, %v; want %d", i+1, got, err, want)
 		}
 	}
+	for _, s := range l.Segments() {
+		if s.Ops == 0 {
+			continue
+		}
+		if got, err := l.MirroredAt(s.No, epoch, s.Op); err != nil || got != others[s.Op-1] {
+			t.Errorf("end of segment %d, operation %d: mirror record %d, %v", s.No, s.Op, got, err)
+		}
+	}
 	start.Op, start.Mirror = 4, 8
 	l.SetStart(start)
 	if got, err := l.Mirrored(Moment{Epoch: epoch, Op: 4}); err != nil || got != 8 {

@@ -110,6 +110,13 @@ func (p *past) advance(ctx context.Context, g *generation, segs []history.Segmen
 	if to.Epoch == start.Epoch && to.Op <= start.Op {
 		return g.drop(segs)
 	}
+	if plain {
+		mirrored, err := g.log.MirroredAt(no, to.Epoch, to.Op)
+		if err != nil {
+			return err
+		}
+		plain = mirrored <= start.Mirror // else records it needs came later than it did
+	}
 	if !plain {
 		return p.advanceCopy(ctx, g, to)
 	}
@@ -119,11 +126,11 @@ func (p *past) advance(ctx context.Context, g *generation, segs []history.Segmen
 	return p.settle(ctx, g)
 }
 
-// settle brings a base that moves in place to the log's start.
+// settle brings a base that moves in place to the log's start, by operations alone.
 func (p *past) settle(ctx context.Context, g *generation) error {
 	to := g.log.Start()
 	state, roots := g.baseRoots(g.meta.Base)
-	f := forward{g: g, state: state, roots: roots, to: history.Moment{Epoch: to.Epoch, Op: to.Op}, mirror: history.All, copied: p, tune: bulk}
+	f := forward{g: g, state: state, roots: roots, to: history.Moment{Epoch: to.Epoch, Op: to.Op}, mirror: to.Mirror, copied: p, tune: bulk}
 	if _, err := f.run(ctx, to.Epoch); err != nil {
 		return err
 	}
@@ -202,7 +209,7 @@ func (p *past) cloneBase(ctx context.Context, g *generation, state string, paths
 		}
 	}
 	from, roots := g.baseRoots(g.meta.Base)
-	app, err := applier.Open(applier.Config{StateDir: from, Epoch: g.log.Start().Epoch, Roots: roots}, p.log)
+	app, err := applier.Open(applier.Config{Past: true, StateDir: from, Epoch: g.log.Start().Epoch, Roots: roots}, p.log)
 	if err != nil {
 		return fmt.Errorf("open base of the history: %w", err)
 	}
