@@ -250,6 +250,25 @@ func TestMovedDirectory(t *testing.T) {
 }
 
 // After any storm of directory moves, each directory is watched under its own name.
+// TestExchangedDirectoriesAreWatched: two directories exchange their names; what changes in
+// either from then on is told.
+func TestExchangedDirectoriesAreWatched(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.MkdirAll(root+"/a/x", 0o755))
+	must(t, os.MkdirAll(root+"/b/y", 0o755))
+	r := start(t, root, Config{})
+	for i := range 20 {
+		must(t, unix.Renameat2(unix.AT_FDCWD, root+"/a/x", unix.AT_FDCWD, root+"/b/y", unix.RENAME_EXCHANGE))
+		must(t, r.Sync())
+		r.forget()
+		for _, dir := range []string{"a/x", "b/y"} {
+			name := fmt.Sprintf("%s/f%d", dir, i)
+			must(t, os.WriteFile(filepath.Join(root, name), nil, 0o644))
+			r.want(t, name, false)
+		}
+	}
+}
+
 func TestStormOfMoves(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -181,18 +181,19 @@ func (l *loop) event(ev fsnotify.Event) error {
 		l.dirty("", false)
 		return nil
 	}
-	if ev.Has(fsnotify.Create) || ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
-		l.dirty(parentOf(rel), false)
-		l.unwatch(rel)
-	}
 	if ev.Has(fsnotify.Create) || ev.Has(fsnotify.Write) || ev.Has(fsnotify.Chmod) {
 		l.dirty(rel, false)
 	}
-	if ev.Has(fsnotify.Create) {
-		var st unix.Stat_t
-		if unix.Lstat(l.abs(rel), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			l.later(place{rel, true})
-		}
+	if !ev.Has(fsnotify.Create) && !ev.Has(fsnotify.Remove) && !ev.Has(fsnotify.Rename) {
+		return nil
+	}
+	l.dirty(parentOf(rel), false)
+	l.unwatch(rel)
+	// Also behind what went away: at an exchange another directory is there already, and
+	// the watch it got a moment ago was just taken away.
+	var st unix.Stat_t
+	if unix.Lstat(l.abs(rel), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		l.later(place{rel, true})
 	}
 	return nil
 }
