@@ -129,8 +129,12 @@ func (r *run) answer(token uint64, seq fileop.Seq) (fileop.ProbeReply, error) {
 func (r *run) confirm(f *frame, l *listed, name string) error {
 	var e fileop.Entry
 	var have bool
+	var at string // a directory on its way has no names on the target for a moment
 	read := func() (*fileop.Probe, error) {
 		var err error
+		if at, err = l.d.Path(); err != nil {
+			return nil, err
+		}
 		if e, err = l.d.Entry(name); err != nil && !r.cfg.Gone(err) {
 			return nil, err
 		}
@@ -139,7 +143,8 @@ func (r *run) confirm(f *frame, l *listed, name string) error {
 	}
 	a, err := r.exactly(f.root, l.d.WithLock, read, func() bool {
 		now, err := l.d.Entry(name)
-		return have == (err == nil) && (err != nil || now.Obj == e.Obj && now.Ctime == e.Ctime)
+		place, moved := l.d.Path()
+		return moved == nil && place == at && have == (err == nil) && (err != nil || now.Obj == e.Obj && now.Ctime == e.Ctime)
 	})
 	if errors.Is(err, errMoved) {
 		r.count(func(t *Totals) { t.Unsettled++ })
