@@ -79,9 +79,9 @@ func (f *forward) epoch(ctx context.Context, e history.Epoch, first bool, end hi
 		return pos, nil
 	}
 	if app.NeedsRecovery() {
-		again := f.g.log.Lane(e, first, fileop.LaneQueue, pos.FrameLast, history.All)
+		again := f.g.log.Lane(e, first, fileop.LaneQueue, pos.FrameLast, end.Applied)
 		defer again.Close()
-		if err := app.Recover(run, frames(again)); err != nil {
+		if err := app.Recover(run, frames(again, end.Applied)); err != nil {
 			return pos, err
 		}
 	}
@@ -101,11 +101,14 @@ func (f *forward) epoch(ctx context.Context, e history.Epoch, first bool, end hi
 	return pos, errors.Join(err, applyErr)
 }
 
-// frames is what a restart reads again.
-func frames(l *history.Lane) iter.Seq2[fileop.Frame, error] {
+// frames is what a restart reads again: operations behind last were never applied.
+func frames(l *history.Lane, last fileop.Seq) iter.Seq2[fileop.Frame, error] {
 	return func(yield func(fileop.Frame, error) bool) {
 		for {
 			f, _, err := l.Next()
+			if err == nil {
+				f, err = f.Until(last)
+			}
 			if errors.Is(err, io.EOF) || !yield(f, err) || err != nil {
 				return
 			}
