@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -297,19 +298,17 @@ func TestPowerCutReadsOnlyWhatIsInFlight(t *testing.T) {
 	t.Logf("%d of %d contents read", n, files+20)
 }
 
-// marked waits until a clean mark of the present moment is on disk.
+// marked waits until a clean mark of the present moment is on disk. One under way, in the
+// file that is to replace it, is none, nor is one of an epoch before.
 func (c *cutRig) marked() {
 	c.t.Helper()
-	last := c.connection().CapturedOp
+	now := c.connection()
+	n := &Node{cfg: c.source.cfg}
 	waitFor(c.t, "a clean mark", func() bool {
-		names, _ := os.ReadDir(filepath.Join(c.source.cfg.Data, "clean"))
-		for _, name := range names {
-			m, err := (&Node{cfg: c.source.cfg}).readMark(name.Name())
-			if err == nil && uint64(m.Seq) >= last && !m.SameBoot {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(n.marked(), func(key string) bool {
+			m, err := n.readMark(key)
+			return err == nil && epochText(m.Epoch) == now.Epoch && uint64(m.Seq) >= now.CapturedOp && !m.SameBoot
+		})
 	})
 	must(c.t, atomicfile.SyncDir(filepath.Join(c.source.cfg.Data, "clean"))) // it is seen a moment before it is durable
 }
