@@ -135,7 +135,7 @@ func New(cfg Config, log *slog.Logger) *Mirror {
 	m.rules.Store(&cfg.Rules)
 	m.gate.init()
 	m.quiet.busy = true
-	m.hints.init()
+	m.hints.init(m.since())
 	return m
 }
 

@@ -93,7 +93,7 @@ func (r *run) unproven(root int, e *fileop.Entry) bool {
 	if !isReg(e.Attr.Mode) {
 		return false
 	}
-	if since := r.opts.Since; !since.IsZero() && !later(since, e.Ctime) {
+	if since := r.opts.Since; !since.IsZero() && !later(since, latest(e.Ctime)) && !r.sentNow(root, e.Obj) {
 		return true
 	}
 	if r.opts.Doubted == nil {
@@ -101,6 +101,29 @@ func (r *run) unproven(root int, e *fileop.Entry) bool {
 	}
 	_, doubted := (*r.opts.Doubted)[e.Obj]
 	return doubted
+}
+
+// wholeTimes is the coarsest unit of time that a file system keeps, in seconds.
+const wholeTimes = 2
+
+// latest is the latest moment that t may stand for: a time without a fraction is taken for one
+// of a file system that keeps none.
+func latest(t fileop.Time) fileop.Time {
+	if t.Nsec == 0 {
+		t.Sec += wholeTimes
+	}
+	return t
+}
+
+// sentNow reports that this batch of hints has sent a file already, on another way to it. What
+// changed since then the next look at everything doubts.
+func (r *run) sentNow(root int, o fileop.ObjID) bool {
+	if !r.quiet {
+		return false
+	}
+	r.m.mu.Lock()
+	defer r.m.mu.Unlock()
+	return r.seen.has(r.key(root, o), seenSent)
 }
 
 // differing sends what of one name differs.

@@ -53,8 +53,21 @@ type hintSet struct {
 	lookedAt fileop.Time
 }
 
-// clockSlack covers the coarse clock of the kernel's file times.
-const clockSlack = time.Second
+// File times come from the kernel's coarse clock, up to 10 ms behind the clock that is asked
+// here. Where a capture does not tell of every change, the file system may also be one that
+// takes its times from another machine.
+const (
+	tickSlack  = 50 * time.Millisecond
+	clockSlack = time.Second
+)
+
+// since is the time from which on a change is in doubt if all was looked at from now on.
+func (m *Mirror) since() time.Time {
+	if m.cfg.EveryChange {
+		return time.Now().Add(-tickSlack)
+	}
+	return time.Now().Add(-clockSlack)
+}
 
 func timeOf(t time.Time) fileop.Time {
 	return fileop.Time{Sec: t.Unix(), Nsec: uint32(t.Nanosecond())}
@@ -79,9 +92,8 @@ func (m *Mirror) wholeTree(batch map[hint]look) bool {
 	return true
 }
 
-func (h *hintSet) init() {
-	h.of, h.wake = map[hint]look{}, make(chan struct{}, 1)
-	h.lookedAt = timeOf(time.Now().Add(-clockSlack))
+func (h *hintSet) init(since time.Time) {
+	h.of, h.wake, h.lookedAt = map[hint]look{}, make(chan struct{}, 1), timeOf(since)
 }
 
 func (h *hintSet) add(at hint, how look) {
@@ -276,7 +288,7 @@ func (m *Mirror) refresh(ctx context.Context, batch map[hint]look) (err error) {
 	if !m.cfg.EveryChange || anyDeep(batch) || m.newer {
 		o.Since = m.hints.lookedAt
 	}
-	began := time.Now().Add(-clockSlack)
+	began := m.since()
 	r := &run{m: m, ctx: ctx, opts: o, seen: newSeen(false), estimate: firstCredit, quiet: true}
 	defer r.background()()
 	if err := r.dirt(batch); err != nil {
