@@ -22,6 +22,7 @@ const flushAfter = 20 * time.Millisecond
 type loop struct {
 	*Backend
 	w       *fsnotify.Watcher
+	errors  <-chan error // of w
 	watches watches
 	todo    []place // directories to watch and list, last in first out; at most maxTodo
 	polled  map[string]bool
@@ -98,7 +99,7 @@ func (l *loop) step(ctx context.Context) error {
 			return errors.New("inotify instance closed")
 		}
 		return l.event(ev)
-	case err, ok := <-l.w.Errors:
+	case err, ok := <-l.errors:
 		if !ok {
 			return errors.New("inotify instance closed")
 		}
@@ -137,7 +138,7 @@ func (l *loop) renew() error {
 	if err != nil {
 		return err
 	}
-	l.w, l.watches, l.polled = w, newWatches(), map[string]bool{}
+	l.w, l.errors, l.watches, l.polled = w, errorsOf(w), newWatches(), map[string]bool{}
 	if err := l.barrier.watch(w); err != nil {
 		l.log.Warn("changes are told later than they might be", "err", err)
 	}
@@ -148,6 +149,23 @@ func (l *loop) renew() error {
 		l.rescanTimer.Reset(l.cfg.RescanEvery)
 	}
 	return nil
+}
+
+// errorsOf takes the errors of a watcher off its hands. It tells of one while it holds the
+// lock that adding and removing watches waits for, so whoever does that must not be the
+// one it is told to. What finds no place is one of many: all lead to a renewal.
+func errorsOf(w *fsnotify.Watcher) <-chan error {
+	out := make(chan error, 16)
+	go func() {
+		defer close(out)
+		for err := range w.Errors {
+			select {
+			case out <- err:
+			default:
+			}
+		}
+	}()
+	return out
 }
 
 // lost notes that events are missing and puts the renewal off until it is quiet.
