@@ -29,6 +29,9 @@ func newToken() uint64 {
 	return binary.LittleEndian.Uint64(b[:])>>1 | 1
 }
 
+// halfSent is the date of a file on the target while a mirror sends its content.
+var halfSent = fileop.Time{Nsec: 1}
+
 // errMoved: the object changed between two looks.
 var errMoved = errors.New("changed meanwhile")
 
@@ -61,7 +64,7 @@ func (r *run) exactly(root *Root, lock func(func() error) error, read func() (*f
 			return a, fatal{err}
 		case a.Err != "":
 			return a, fmt.Errorf("target: %s", a.Err)
-		case root.Exact || again():
+		case root.Exact || a.Entry.Attr.Mtime != halfSent && again():
 			return a, nil
 		case look >= maxLooks || root.Settle != nil && look >= maxWaits:
 			return a, errMoved
@@ -72,6 +75,22 @@ func (r *run) exactly(root *Root, lock func(func() error) error, read func() (*f
 		case <-time.After(lookAgain):
 		}
 	}
+}
+
+// surely looks once more at what seems to differ where no lock excludes writers: what was
+// under way then is over, and what differs still does.
+func (r *run) surely(root *Root, look func() (differs bool, err error)) error {
+	differs, err := look()
+	if err != nil || !differs || root.Exact || root.Settle == nil {
+		return err
+	}
+	select {
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	case <-time.After(lookAgain):
+	}
+	_, err = look()
+	return err
 }
 
 // question reads an object and asks about it. Where no lock holds it still, what led to
@@ -141,10 +160,17 @@ func (r *run) confirm(f *frame, l *listed, name string) error {
 		have = err == nil && r.carries(f.root, join(l.dir, name), isDir(e.Attr.Mode))
 		return &fileop.Probe{Tree: f.root.Index, Obj: f.e.Obj, Name: name}, nil
 	}
-	a, err := r.exactly(f.root, l.d.WithLock, read, func() bool {
+	again := func() bool {
 		now, err := l.d.Entry(name)
 		place, moved := l.d.Path()
 		return moved == nil && place == at && have == (err == nil) && (err != nil || now.Obj == e.Obj && now.Ctime == e.Ctime)
+	}
+	var a fileop.ProbeReply
+	err := r.surely(f.root, func() (differs bool, err error) {
+		if a, err = r.exactly(f.root, l.d.WithLock, read, again); err == nil {
+			_, differs = placed(&e, have, &a)
+		}
+		return differs, err
 	})
 	if errors.Is(err, errMoved) {
 		r.count(func(t *Totals) { t.Unsettled++ })
@@ -220,14 +246,27 @@ func (r *run) special(f *frame, l *listed, e fileop.Entry) error {
 // attributes compares an object's attributes exactly.
 func (r *run) attributes(root *Root, path string, e fileop.Entry, lock func(func() error) error, self func() (fileop.Entry, error)) error {
 	var now fileop.Entry
-	a, err := r.exactly(root, lock, func() (q *fileop.Probe, err error) {
+	var a fileop.ProbeReply
+	var kinds []Kind
+	dir, name := splitPath(path)
+	read := func() (q *fileop.Probe, err error) {
 		if now, err = self(); err == nil && now.Obj != e.Obj {
 			err = errMoved
 		}
 		return &fileop.Probe{Tree: root.Index, Obj: e.Obj}, err
-	}, func() bool {
+	}
+	again := func() bool {
 		again, err := self()
 		return err == nil && again.Ctime == now.Ctime && again.Obj == e.Obj
+	}
+	err := r.surely(root, func() (differs bool, err error) {
+		if a, err = r.exactly(root, lock, read, again); err != nil || !a.There { // its name tells of it
+			return false, err
+		}
+		now.Name = name
+		ours := r.asTarget(root, dir, &now)
+		kinds = attrs(&ours, &a.Entry)
+		return len(kinds) > 0, nil
 	})
 	if errors.Is(err, errMoved) {
 		r.count(func(t *Totals) { t.Unsettled++ })
@@ -236,13 +275,7 @@ func (r *run) attributes(root *Root, path string, e fileop.Entry, lock func(func
 	if err != nil {
 		return err
 	}
-	if !a.There {
-		return nil // its name tells of it
-	}
-	dir, name := splitPath(path)
-	now.Name = name
-	ours := r.asTarget(root, dir, &now)
-	if kinds := attrs(&ours, &a.Entry); len(kinds) > 0 {
+	if a.There && len(kinds) > 0 {
 		r.tell(root, dir, &now, Difference{Kinds: kinds, Seq: a.Applied})
 	}
 	return nil
