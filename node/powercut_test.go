@@ -144,8 +144,8 @@ func TestPowerCutOfTheTarget(t *testing.T) {
 }
 
 // TestEarlyConfirmIsSeen: a target that reports a position before it is durable loses what
-// the source forgot, and TestPowerCutOfTheTarget would see a new epoch. It is planted, and
-// the power cut right before the position is written.
+// the source forgot, and TestPowerCutOfTheTarget would see a new epoch, or what differs. It is
+// planted, and the power cut right before the position is written.
 func TestEarlyConfirmIsSeen(t *testing.T) {
 	t.Parallel()
 	c := newCutRig(t, "ext4", "jersey", nil, nil)
@@ -154,9 +154,9 @@ func TestEarlyConfirmIsSeen(t *testing.T) {
 	const most = 12
 	for i := range most {
 		c.cutTargetAt(string(failpoint.PlantConfirmEarly)+","+failpoint.At(failpoint.PositionBefore, 1+i%3), 2*i)
-		c.settled(fmt.Sprintf("after cut %d", i))
-		if c.connection().Epoch != before {
-			t.Logf("seen after %d cuts", i+1)
+		diffs, err := c.differences()
+		if err != nil || len(diffs) > 0 || c.connection().Epoch != before {
+			t.Logf("seen after %d cuts: differences %q, %v", i+1, first(diffs, 3), err)
 			return
 		}
 	}
