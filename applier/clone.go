@@ -32,9 +32,6 @@ type CloneConfig struct {
 // ErrUnfinished: a mirror is sending a file.
 var ErrUnfinished = errors.New("the content of a file is still to come")
 
-// unfinished is the modification time of such a file (mirror.unsettled).
-var unfinished = fileop.Time{Nsec: 1}
-
 // cloneStep is how much content is copied between two looks at ctx.
 const cloneStep = 64 << 20
 
@@ -279,7 +276,7 @@ func (c *cloner) attrs(src, dst int) error {
 		return err
 	}
 	at := fsx.AttrOf(&st)
-	if c.cfg.Finished && at.Mtime == unfinished && st.Mode&typeBits == unix.S_IFREG {
+	if c.cfg.Finished && at.Mtime == fileop.HalfSent && st.Mode&typeBits == unix.S_IFREG {
 		return ErrUnfinished
 	}
 	if err := c.to.setAttrs(dst, &now, &at, xs, true); err != nil {

@@ -16,7 +16,7 @@ func TestRebuildInventsNoDate(t *testing.T) {
 		s := newScript(t, 1, 10)
 		r := startRig(t, cfg, s)
 		half := fileAttr(0o640, 5)
-		half.Mtime = unfinished
+		half.Mtime = fileop.HalfSent
 		s.add(fileop.Op{Kind: fileop.Gap},
 			fileop.Op{Kind: fileop.Create, Obj: id(20), Parent: rootID, Name: "f", Attr: fileAttr(0o640, 5), PMtime: at(1)},
 			fileop.Op{Kind: fileop.Write, Obj: id(20), Data: []byte("abcd"), Mtime: at(5)},

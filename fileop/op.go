@@ -42,6 +42,11 @@ type Time struct {
 	Nsec uint32
 }
 
+// HalfSent is the modification time that a target gives a file while its content is still
+// to come by a mirror: should the run end before, a later one by date and size finds it
+// different.
+var HalfSent = Time{Nsec: 1}
+
 // IsZero reports whether t is the zero value, which stands for "not known".
 func (t Time) IsZero() bool { return t == Time{} }
 

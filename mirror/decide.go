@@ -53,7 +53,7 @@ func decide(o Options, ours, held *fileop.TargetEntry, there, touched bool) verd
 // keeps reports that what the target has stays by KeepNewer or KeepExisting. A file whose
 // content was still to come when a run ended is ours.
 func keeps(o Options, ours, held *fileop.TargetEntry) bool {
-	if isDir(ours.Attr.Mode) && isDir(held.Attr.Mode) || held.Attr.Mtime == unsettled {
+	if isDir(ours.Attr.Mode) && isDir(held.Attr.Mode) || held.Attr.Mtime == fileop.HalfSent {
 		return false
 	}
 	if !o.KeepBefore.IsZero() && !later(o.KeepBefore, held.Attr.Mtime) && held.Attr.Mtime != ours.Attr.Mtime {

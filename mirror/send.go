@@ -119,15 +119,11 @@ func (r *run) putFile(at spot, e fileop.Entry, f File, limit int) (open fileop.S
 	return open, n, err
 }
 
-// unsettled is the modification time of a file whose content is still to come: should
-// the run end before, a later one by date and size finds it different. Its record says in
-// Mtime which time it has on the source: for a rebuild that ends here.
-var unsettled = fileop.Time{Nsec: 1}
-
-// putOpen sends the entry of a file whose content will follow.
+// putOpen sends the entry of a file whose content will follow. Its record says in Mtime
+// which time the file has on the source: for a rebuild that ends here.
 func (r *run) putOpen(at spot, e *fileop.Entry) (fileop.Seq, error) {
 	o, attr := r.entryOp(at, e), e.Attr
-	attr.Mtime, o.Mtime = unsettled, attr.Mtime
+	attr.Mtime, o.Mtime = fileop.HalfSent, attr.Mtime
 	o.Attr = &attr
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
@@ -155,7 +151,7 @@ func (r *run) putAgain(at spot, e *fileop.Entry, f File) (done bool, err error) 
 	open := r.seen.has(k, seenOpen)
 	if open {
 		attr := self.Attr
-		attr.Mtime, o.Mtime = unsettled, attr.Mtime
+		attr.Mtime, o.Mtime = fileop.HalfSent, attr.Mtime
 		o.Attr = &attr
 	}
 	if _, err := r.m.putMirror(&o); err != nil || open {

@@ -29,9 +29,6 @@ func newToken() uint64 {
 	return binary.LittleEndian.Uint64(b[:])>>1 | 1
 }
 
-// halfSent is the date of a file on the target while a mirror sends its content.
-var halfSent = fileop.Time{Nsec: 1}
-
 // errMoved: the object changed between two looks.
 var errMoved = errors.New("changed meanwhile")
 
@@ -64,7 +61,7 @@ func (r *run) exactly(root *Root, lock func(func() error) error, read func() (*f
 			return a, fatal{err}
 		case a.Err != "":
 			return a, fmt.Errorf("target: %s", a.Err)
-		case root.Exact || a.Entry.Attr.Mtime != halfSent && again():
+		case root.Exact || a.Entry.Attr.Mtime != fileop.HalfSent && again():
 			return a, nil
 		case look >= maxLooks || root.Settle != nil && look >= maxWaits:
 			return a, errMoved
